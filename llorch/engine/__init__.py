@@ -1,0 +1,1 @@
+"""COMPUTES. One protocol for everything that turns a prompt into tokens."""

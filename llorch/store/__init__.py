@@ -1,0 +1,1 @@
+"""KEEPS. Everything that stays on disk: settings, models, records of background workers."""

@@ -1,0 +1,1 @@
+"""TRANSLATES. Bytes and dicts to core types and back, without I/O."""
