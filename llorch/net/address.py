@@ -1,0 +1,53 @@
+"""Addresses as people type them, as URLs."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from llorch.errors import UsageError
+
+
+def normalise_url(address: str) -> str:
+    """`localhost:8001`, `[::1]:8001`, `::1`, `https://host/` -> a URL without a slash at its end.
+
+    Raises UsageError where the address can be no HTTP address.
+    """
+    text = address.strip().rstrip("/")
+    if "://" not in text:
+        text = f"http://[{text}]" if _is_bare_ipv6(text) else f"http://{text}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise bad_address(address) from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise bad_address(address)
+    if parts.username is not None:
+        raise UsageError(
+            "an address must not contain a user or a password",
+            hint="put the API key into LLORCH_API_KEY",
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
+
+
+def _is_bare_ipv6(text: str) -> bool:
+    return text.count(":") >= 2 and not text.startswith("[")
+
+
+def bad_address(address: str) -> UsageError:
+    """The error for text that is no address, with an example of one."""
+    return UsageError(
+        f"{address!r} is no address", hint="host:port, for example localhost:8001, or a http:// URL"
+    )
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL points at this very machine by its name or number."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def place_of(url: str) -> str:
+    """The `host:port` of a URL, for messages."""
+    return urlsplit(url).netloc
