@@ -1,0 +1,344 @@
+"""The orchestrator's mind: one door, `handle(event, now) -> effects`.
+
+Theory of operation. The scheduler owns three things: the tasks, the queue of those that wait, and
+the fleet with its leases. Events are facts that the shell saw; every call first takes the event in,
+then gives every free slot the task that is next for it, and returns what must be done, in order.
+It is called from one thread only and never blocks, so there is no lock and no clock in here.
+
+A running attempt ends in exactly one of these ways:
+    1. its last frame was relayed          AttemptEnded    -> final
+    2. the worker refused it               AttemptRefused  -> queued again, or final with the error
+    3. the connection broke                AttemptLost     -> queued again if the client has seen
+                                                              nothing yet, else final with an error
+    4. it overran a limit (cancel, deadline, worker silent): the scheduler severs the connection;
+       what the shell then reports arrives for a task that is final, or as 3.
+Reports carry the attempt's number; one that is not the current attempt's is late and ignored.
+
+Invariants (tests/core/test_scheduler_histories.py): every accepted task ends exactly once; no
+dispatch beyond a worker's free slots; attempts are bounded; a final state has no exit; the queue
+and the leases together are exactly the live tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llorch.core import effects as do
+from llorch.core import events as on
+from llorch.core.admission import refusal
+from llorch.core.effects import Effect
+from llorch.core.fleet import Fleet, Worker, WorkerStatus
+from llorch.core.forecast import Forecast
+from llorch.core.placement import Policy, candidates, least_loaded
+from llorch.core.queue import TaskQueue
+from llorch.core.task import Fact, State, Task
+from llorch.core.types import StopReason
+from llorch.errors import LlorchError, PoolUnavailable, ShuttingDown, WorkerLost
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the scheduler is bounded by. Seconds, tasks and tries."""
+
+    queue_capacity: int = 100
+    promote_after_seconds: float = 300.0
+    lease_seconds: float = 15.0
+    max_attempts: int = 3
+    cancel_seconds: float = 5.0
+    deadline_slack_seconds: float = 5.0
+    retention_seconds: float = 3600.0
+    max_retained: int = 10_000
+
+
+class Scheduler:
+    """All decisions of an orchestrator. `handle` is the only way in."""
+
+    def __init__(self, limits: Limits, policy: Policy = least_loaded) -> None:
+        self.limits = limits
+        self.policy = policy
+        self.queue = TaskQueue(limits.queue_capacity, limits.promote_after_seconds)
+        self.fleet = Fleet(limits.lease_seconds)
+        self.forecast = Forecast()
+        self.live: dict[str, Task] = {}
+        self.ended: dict[str, Task] = {}  # in the order in which they ended
+        self.leaving = False
+        self._left = False
+        self._handlers: dict[type, Callable[[Any, float], list[Effect]]] = {
+            on.TaskSubmitted: self._on_submitted,
+            on.CancelRequested: self._on_cancel,
+            on.ClientLeft: self._on_client_left,
+            on.ClientReturned: self._on_client_returned,
+            on.AttemptEnded: self._on_attempt_ended,
+            on.AttemptRefused: self._on_attempt_refused,
+            on.AttemptLost: self._on_attempt_lost,
+            on.WorkerReported: self._on_worker_reported,
+            on.WorkerLeft: self._on_worker_left,
+            on.DrainRequested: self._on_drain,
+            on.ShutdownRequested: self._on_shutdown,
+            on.GraceEnded: self._on_grace_ended,
+            on.Ticked: self._on_tick,
+        }
+
+    def handle(self, event: on.Event, now: float) -> list[Effect]:
+        """Take in a fact and return what must be done. `now`: seconds, never falling."""
+        effects = self._handlers[type(event)](event, now)
+        effects += self._fill_slots(now)
+        if self.leaving and not self.live and not self._left:
+            self._left = True
+            effects.append(do.Leave())
+        return effects
+
+    def find(self, task_id: str) -> Task | None:
+        """A live or retained task."""
+        return self.live.get(task_id) or self.ended.get(task_id)
+
+    # -- clients --------------------------------------------------------------------------------
+
+    def _on_submitted(self, event: on.TaskSubmitted, now: float) -> list[Effect]:
+        spec = event.spec
+        error = refusal(spec, self.fleet, self.queue, self.forecast, leaving=self.leaving)
+        if error is not None:
+            return [do.Refuse(spec.task_id, error)]
+        task = self.live[spec.task_id] = Task(spec, accepted_at=now)
+        self.queue.add(task)
+        return [do.Accept(spec.task_id), self._announce(task)]
+
+    def _on_cancel(self, event: on.CancelRequested, now: float) -> list[Effect]:
+        task = self.live.get(event.task_id)
+        return [] if task is None else self._cancel(task, now)
+
+    def _cancel(self, task: Task, now: float) -> list[Effect]:
+        if task.state is State.QUEUED:
+            return self._end(task, StopReason.CANCELLED, now)
+        if task.state is not State.RUNNING:
+            return []  # a second cancel is harmless
+        task.move(Fact.CANCEL_REQUESTED)
+        task.cancel_requested_at = now
+        return [do.Abort(task.spec.task_id, task.attempt, self._url(task))]
+
+    def _on_client_left(self, event: on.ClientLeft, now: float) -> list[Effect]:
+        task = self.live.get(event.task_id)
+        if task is None or task.spec.leave_grace_seconds is None:
+            return []
+        task.orphaned_at = now
+        return self._cancel_if_orphaned(task, now)
+
+    def _on_client_returned(self, event: on.ClientReturned, _now: float) -> list[Effect]:
+        task = self.live.get(event.task_id)
+        if task is not None:
+            task.orphaned_at = None
+        return []
+
+    def _cancel_if_orphaned(self, task: Task, now: float) -> list[Effect]:
+        limit = task.orphan_deadline
+        return self._cancel(task, now) if limit is not None and now >= limit else []
+
+    # -- attempts -------------------------------------------------------------------------------
+
+    def _current(self, task_id: str, attempt: int) -> Task | None:
+        task = self.live.get(task_id)
+        if task is None or task.attempt != attempt or task.state is State.QUEUED:
+            return None  # a late report
+        return task
+
+    def _on_attempt_ended(self, event: on.AttemptEnded, now: float) -> list[Effect]:
+        task = self._current(event.task_id, event.attempt)
+        if task is None:
+            return []
+        if event.outcome is Fact.ENDED and task.dispatched_at is not None:
+            self.forecast.observe(task.spec.model, now - task.dispatched_at)
+        return self._settle(task, event.outcome, now)
+
+    def _on_attempt_refused(self, event: on.AttemptRefused, now: float) -> list[Effect]:
+        task = self._current(event.task_id, event.attempt)
+        if task is None:
+            return []
+        return self._try_again(task, event.error, event.error.retriable, now)
+
+    def _on_attempt_lost(self, event: on.AttemptLost, now: float) -> list[Effect]:
+        task = self._current(event.task_id, event.attempt)
+        if task is None:
+            return []
+        error = WorkerLost(f"worker {task.worker_id} was lost: {event.reason}")
+        return self._try_again(task, error, not event.delivered, now)
+
+    def _try_again(self, task: Task, error: LlorchError, may: bool, now: float) -> list[Effect]:
+        """Queue the task again where that can help, else end it with the error."""
+        self._suspect(task)
+        task.failures.append(f"attempt {task.attempt} on {task.worker_id}: {error.message}")
+        if task.state is State.CANCELLING:
+            return self._end(task, StopReason.CANCELLED, now)
+        if not may or task.attempt >= self.limits.max_attempts:
+            return self._fail(task, error, now)
+        self.fleet.release(task.worker_id, task.spec.task_id)
+        task.move(Fact.REQUEUED)
+        task.worker_id = None
+        self.queue.add(task)
+        return [self._announce(task)]
+
+    def _suspect(self, task: Task) -> None:
+        """What the worker last reported is not true any more: wait for its next heartbeat."""
+        worker = self.fleet.workers.get(task.worker_id or "")
+        if worker is not None:
+            worker.suspect = True
+
+    # -- workers --------------------------------------------------------------------------------
+
+    def _on_worker_reported(self, event: on.WorkerReported, now: float) -> list[Effect]:
+        self.fleet.report(event.report, now)
+        return []
+
+    def _on_worker_left(self, event: on.WorkerLeft, _now: float) -> list[Effect]:
+        worker = self.fleet.remove(event.worker_id)
+        return [] if worker is None else self._sever_all(worker)
+
+    def _sever_all(self, worker: Worker) -> list[Effect]:
+        """The shell reports each severed attempt as lost, and says what its client has seen."""
+        return [do.Sever(task_id, attempt) for task_id, attempt in worker.leases.items()]
+
+    def _on_drain(self, event: on.DrainRequested, _now: float) -> list[Effect]:
+        worker = self.fleet.workers.get(event.worker_id)
+        if worker is not None:
+            worker.draining = True
+        return []
+
+    # -- shutdown -------------------------------------------------------------------------------
+
+    def _on_shutdown(self, _event: on.ShutdownRequested, now: float) -> list[Effect]:
+        self.leaving = True
+        waiting = [t for t in self.live.values() if t.state is State.QUEUED]
+        return self._fail_all(waiting, now)
+
+    def _on_grace_ended(self, _event: on.GraceEnded, now: float) -> list[Effect]:
+        running = list(self.live.values())
+        severed: list[Effect] = [do.Sever(t.spec.task_id, t.attempt) for t in running]
+        return severed + self._fail_all(running, now)
+
+    def _fail_all(self, tasks: list[Task], now: float) -> list[Effect]:
+        error = ShuttingDown("the orchestrator is shutting down", retry_after_ms=5000)
+        return [effect for task in tasks for effect in self._fail(task, error, now)]
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def _on_tick(self, _event: on.Ticked, now: float) -> list[Effect]:
+        self.queue.promote(now)
+        effects: list[Effect] = []
+        for worker in self.fleet.expire(now):
+            effects += self._sever_all(worker)
+        for task in list(self.live.values()):
+            effects += self._check_limits(task, now)
+        effects += self._announce_moves()
+        effects += self._forget_old(now)
+        return effects
+
+    def _check_limits(self, task: Task, now: float) -> list[Effect]:
+        """1. unmeetable pin  2. deadline while waiting  3. deadline while running, with slack for
+        the worker's own end  4. a cancel the worker did not act on  5. a client that left."""
+        limits = self.limits
+        if task.state is State.QUEUED:
+            if self._pin_is_gone(task):
+                error = PoolUnavailable(f"the pinned worker {task.spec.worker!r} is gone")
+                return self._fail(task, error, now)
+            if now >= task.spec.deadline:
+                return self._end(task, StopReason.DEADLINE, now)
+        elif now >= task.spec.deadline + limits.deadline_slack_seconds:
+            return self._cut(task, StopReason.DEADLINE, now)
+        elif task.cancel_overdue(now, limits.cancel_seconds):
+            return self._cut(task, StopReason.CANCELLED, now)
+        return self._cancel_if_orphaned(task, now)
+
+    def _pin_is_gone(self, task: Task) -> bool:
+        if task.spec.worker is None:
+            return False
+        worker = self.fleet.workers.get(task.spec.worker)
+        return worker is None or worker.status is WorkerStatus.FAILED
+
+    def _forget_old(self, now: float) -> list[Effect]:
+        """Delete ended tasks past their retention, and the oldest ones beyond the bound."""
+        effects: list[Effect] = []
+        for task_id, task in list(self.ended.items()):
+            ended_at = task.ended_at if task.ended_at is not None else now
+            young = now - ended_at < self.limits.retention_seconds
+            if young and len(self.ended) <= self.limits.max_retained:
+                break
+            del self.ended[task_id]
+            effects.append(do.Forget(task_id))
+        return effects
+
+    # -- places in the queue ---------------------------------------------------------------------
+
+    def _announce(self, task: Task, position: int | None = None) -> Effect:
+        place = self.queue.position(task) if position is None else position
+        task.announced = place
+        serving = self.fleet.serving(task.spec.model)
+        start_ms = self.forecast.start_ms(task.spec.model, place, serving)
+        return do.Announce(task.spec.task_id, place, start_ms)
+
+    def _announce_moves(self) -> list[Effect]:
+        return [
+            self._announce(task, place)
+            for model in self.queue.models()
+            for place, task in enumerate(self.queue.line(model))
+            if task.announced != place
+        ]
+
+    def _fill_slots(self, now: float) -> list[Effect]:
+        """Give each free slot the first task in line that may have it."""
+        effects: list[Effect] = []
+        for model in self.queue.models():
+            workers = self.fleet.serving(model)
+            for task in list(self.queue.line(model)):
+                if not any(w.open for w in workers):
+                    break
+                fit = candidates(task.spec, workers)
+                if fit:
+                    effects.append(self._dispatch(task, self.policy(fit), now))
+        return effects
+
+    def _dispatch(self, task: Task, worker: Worker, now: float) -> Effect:
+        task_id = task.spec.task_id
+        self.queue.remove(task_id)
+        task.attempt += 1
+        task.move(Fact.DISPATCHED)
+        task.worker_id, task.dispatched_at, task.announced = worker.worker_id, now, None
+        self.fleet.grant(worker.worker_id, task_id, task.attempt)
+        return do.Dispatch(
+            task_id=task_id,
+            attempt=task.attempt,
+            worker_id=worker.worker_id,
+            url=worker.report.url,
+            queue_wait_ms=int(1000 * (now - task.accepted_at)),
+            deadline_ms=max(1, int(1000 * (task.spec.deadline - now))),
+        )
+
+    def _url(self, task: Task) -> str:
+        worker = self.fleet.workers.get(task.worker_id or "")
+        return worker.report.url if worker is not None else ""
+
+    # -- ends -----------------------------------------------------------------------------------
+
+    def _end(self, task: Task, reason: StopReason, now: float) -> list[Effect]:
+        fact = Fact.CANCELLED if reason is StopReason.CANCELLED else Fact.ENDED
+        return [do.ConcludeEnd(task.spec.task_id, reason), *self._settle(task, fact, now)]
+
+    def _cut(self, task: Task, reason: StopReason, now: float) -> list[Effect]:
+        sever = do.Sever(task.spec.task_id, task.attempt)
+        return [sever, *self._end(task, reason, now)]
+
+    def _fail(self, task: Task, error: LlorchError, now: float) -> list[Effect]:
+        conclude = do.ConcludeError(task.spec.task_id, error)
+        return [conclude, *self._settle(task, Fact.FAILED, now)]
+
+    def _settle(self, task: Task, fact: Fact, now: float) -> list[Effect]:
+        """The one place where a task becomes final."""
+        task_id = task.spec.task_id
+        if task_id in self.queue:
+            self.queue.remove(task_id)
+        self.queue.forget(task_id)
+        self.fleet.release(task.worker_id, task_id)
+        task.move(fact)
+        task.ended_at = now
+        self.ended[task_id] = self.live.pop(task_id)
+        return [do.Settle(task_id)]

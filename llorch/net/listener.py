@@ -1,0 +1,94 @@
+"""Opens a server's port and closes it in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import socket
+
+from llorch.errors import BindFailed
+from llorch.net.exchange import App
+from llorch.net.server import ServerConnection, ServerLimits, Siblings
+
+BACKLOG = 1024
+
+
+class HttpServer:
+    """A listening port and its connections."""
+
+    def __init__(self, app: App, limits: ServerLimits | None = None) -> None:
+        self._app = app
+        self._limits = limits or ServerLimits()
+        self._siblings = Siblings()
+        self._server: asyncio.Server | None = None
+        self.host = ""
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """How this machine reaches the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    async def bind(self, host: str, port: int) -> None:
+        """Listen. Port 0 takes any free one. Raises BindFailed, which says what to try."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: ServerConnection(self._app, self._limits, self._siblings),
+                host,
+                port,
+                backlog=BACKLOG,
+            )
+        except OSError as error:
+            raise _translated(error, host, port) from None
+        address = self._server.sockets[0].getsockname()
+        self.host, self.port = address[0], address[1]
+
+    async def close(self, grace_seconds: float) -> None:
+        """Stop listening at once, let answers under way be finished for a while, cut the rest."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._siblings.closing = True
+        for connection in self._siblings:
+            connection.close_if_idle()
+        if self._siblings:
+            empty = asyncio.Event()
+            self._siblings.on_empty = empty.set
+            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(empty.wait(), grace_seconds)
+        for connection in self._siblings:
+            connection.abort()
+
+
+def is_loopback(host: str) -> bool:
+    """True when only this machine can reach an address or host name."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_open_bind(host: str, *, insecure: bool) -> None:
+    """Raise BindFailed for an address that others can reach, unless that is wanted."""
+    if not is_loopback(host) and not insecure:
+        raise BindFailed(
+            f"{host} can be reached from other machines, and nothing here asks for a key",
+            hint="bind to 127.0.0.1, or add --insecure in a network that you trust",
+        )
+
+
+def _translated(error: OSError, host: str, port: int) -> BindFailed:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return BindFailed(f"{where} is in use", hint="choose another port with --bind HOST:PORT")
+    if error.errno == errno.EACCES:
+        return BindFailed(f"{where} needs more rights", hint="choose a port above 1023")
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return BindFailed(f"{host} is no address of this machine", hint="try 127.0.0.1")
+    return BindFailed(f"cannot listen on {where}: {error.strerror or error}")

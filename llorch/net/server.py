@@ -1,0 +1,324 @@
+"""A minimal HTTP/1.1 server: h11 parses requests and writes heads, body bytes are moved.
+
+Theory of operation. A `ServerConnection` is one client's socket. When h11 says that a request is
+complete, a task runs the application, which answers through the request's `Exchange`. The next
+request on the connection is read when the answer is complete.
+
+A stream's bytes bypass h11: it would parse nothing in them and its state machine costs as much per
+token as the rest of the relay. Only the chunk framing is written here; h11 writes the head and the
+last chunk, and so knows when the connection may be used again.
+
+A client that closes its sending side is taken to have left: that is the only way to notice in time
+that nobody waits for an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import h11
+
+from llorch.errors import (
+    BodyTooLarge,
+    HeadersTooLarge,
+    InvalidRequest,
+    LlorchError,
+    Refused,
+    RequestTimeout,
+)
+from llorch.net.exchange import App, Exchange, HeaderList, Request, StreamOut
+
+log = logging.getLogger("llorch.http")
+
+CORRELATION_CHARACTERS = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+)
+HEADERS_TOO_LARGE = 431  # the status that h11 suggests for them
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What a client may take up. Bytes, seconds and connections."""
+
+    max_body_bytes: int = 8 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
+    max_connections: int = 10_000
+    request_seconds: float = 30.0
+    idle_seconds: float = 75.0
+    stalled_seconds: float = 30.0
+    buffer_bytes: int = 64 * 1024
+
+
+class ServerConnection(asyncio.Protocol):
+    """One client's socket. See the module's text."""
+
+    def __init__(self, app: App, limits: ServerLimits, siblings: Siblings) -> None:
+        self._app = app
+        self._limits = limits
+        self._siblings = siblings
+        self._loop = asyncio.get_running_loop()
+        self._h11 = h11.Connection(h11.SERVER, limits.max_header_bytes)
+        self._transport: asyncio.Transport | None = None
+        self._request_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._head: h11.Request | None = None
+        self._body = bytearray()
+        self._bodiless = False  # the answer to a HEAD request
+        self._chunked = False
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.stream: StreamOut | None = None
+
+    # -- asyncio calls these --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected; one too many is turned away with words."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
+        self._siblings.add(self)
+        if len(self._siblings) > self._limits.max_connections:
+            self._refuse(Refused("too many connections", retry_after_ms=1000))
+        else:
+            self._expect_request(self._limits.request_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request arrived."""
+        try:
+            self._h11.receive_data(data)
+        except RuntimeError:  # h11: data after it has seen the end of the connection
+            self.abort()
+            return
+        if self._exchange is None:
+            self._read_events()
+        elif len(self._h11.trailing_data[0]) > self._limits.max_header_bytes:
+            self.abort()  # a client that goes on talking while it is answered
+
+    def eof_received(self) -> bool:
+        """The client left (see the module's text): let asyncio close the transport."""
+        return False
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """The socket is closed: tell whoever still answers."""
+        self._cancel_timers()
+        self.stream = None
+        self._end_exchange()
+        self._siblings.remove(self)
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: cut it off if it goes on like that."""
+        if self.stream is not None:
+            self.stream.ready = False
+        self._stall_timer = self._loop.call_later(self._limits.stalled_seconds, self.abort)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+        if self.stream is not None:
+            self.stream.ready = True
+            if self.stream.on_ready is not None:
+                self.stream.on_ready()
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def _expect_request(self, seconds: float) -> None:
+        self._cancel_request_timer()
+        self._request_timer = self._loop.call_later(seconds, self._request_is_late)
+
+    def _request_is_late(self) -> None:
+        if self._head is None and not self._h11.trailing_data[0]:
+            self.close()  # an idle connection: nobody waits for words
+        else:
+            self._refuse(RequestTimeout("the request did not arrive in time"))
+
+    def _read_events(self) -> None:
+        try:
+            while self._exchange is None and not self._closing():
+                event = self._h11.next_event()
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    return
+                self._take(event)
+        except h11.RemoteProtocolError as error:
+            self._refuse(_translated(error))
+
+    def _take(self, event: Any) -> None:
+        if isinstance(event, h11.Request):
+            self._head, self._body = event, bytearray()
+            self._expect_request(self._limits.request_seconds)
+            if self._h11.they_are_waiting_for_100_continue:
+                self._write(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])))
+        elif isinstance(event, h11.Data):
+            self._take_body(event.data)
+        elif isinstance(event, h11.EndOfMessage):
+            self._cancel_request_timer()
+            self._begin_exchange()
+        else:  # ConnectionClosed
+            self.close()
+
+    def _take_body(self, data: bytes) -> None:
+        self._body += data
+        limit = self._limits.max_body_bytes
+        if len(self._body) > limit:
+            self._refuse(BodyTooLarge(f"the body is larger than {limit} bytes"))
+
+    def _begin_exchange(self) -> None:
+        assert self._head is not None
+        request = self._request(self._head, bytes(self._body))
+        self._head, self._body = None, bytearray()
+        self._bodiless = request.method == "HEAD"
+        self._exchange = request.exchange
+        self._task = self._loop.create_task(self._run(request))
+
+    def _request(self, head: h11.Request, body: bytes) -> Request:
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in head.headers}
+        correlation_id = _correlation_id(headers.get("x-correlation-id", ""))
+        target = urlsplit(head.target.decode("latin-1"))
+        return Request(
+            method=head.method.decode("ascii"),
+            path=unquote(target.path),
+            query=dict(parse_qsl(target.query, keep_blank_values=True)),
+            headers=headers,
+            body=body,
+            correlation_id=correlation_id,
+            exchange=Exchange(self, correlation_id),
+        )
+
+    async def _run(self, request: Request) -> None:
+        """Run the application; whatever it raises becomes an answer, or an end."""
+        try:
+            await self._app(request)
+        except LlorchError as error:
+            self._fail(request.exchange, error)
+        except Exception:
+            log.exception("internal error in %s %s", request.method, request.path)
+            self._fail(request.exchange, LlorchError("internal error; the log has the details"))
+
+    def _fail(self, exchange: Exchange, error: LlorchError) -> None:
+        if exchange.began:
+            self.abort()
+        else:
+            exchange.respond_error(error)
+
+    def _refuse(self, error: LlorchError) -> None:
+        """Answer what is no acceptable request, and close."""
+        self._cancel_request_timer()
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._exchange = Exchange(self, _correlation_id(""))
+            self._exchange.respond_error(error)
+        self.close()
+
+    # -- answers --------------------------------------------------------------------------------
+
+    def send_head(self, status: int, headers: HeaderList) -> None:
+        """Write an answer's head."""
+        last = [(b"connection", b"close")] if self._siblings.closing else []
+        response = h11.Response(status_code=status, headers=[*headers, *last])
+        self._write(self._h11.send(response))
+        sized = any(name == b"content-length" for name, _ in response.headers)
+        self._chunked = not sized and (self._h11.their_http_version or b"1.1") >= b"1.1"
+
+    def send_data(self, data: bytes) -> None:
+        """Write the body of an answer of known length."""
+        if data and not self._bodiless:
+            self._write(self._h11.send(h11.Data(data=data)))
+
+    def send_stream_data(self, data: bytes) -> None:
+        """Write a piece of a streamed body, framed here (see the module's text)."""
+        if data and self._transport is not None:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def finish(self) -> None:
+        """The answer is complete: end the body, then close or read the next request."""
+        self._write(self._h11.send(h11.EndOfMessage()))
+        self._end_exchange()
+        reusable = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
+        if not reusable or self._siblings.closing:
+            self.close()
+            return
+        self._h11.start_next_cycle()
+        self._expect_request(self._limits.idle_seconds)
+        self._loop.call_soon(self._read_events)
+
+    def _end_exchange(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and not exchange.over.done():
+            exchange.over.set_result(None)
+
+    # -- closing --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close when everything written is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is being answered."""
+        if self._exchange is None:
+            self.close()
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    def _write(self, data: bytes | None) -> None:
+        if data and not self._closing():
+            assert self._transport is not None
+            self._transport.write(data)
+
+    def _cancel_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+
+    def _cancel_timers(self) -> None:
+        self._cancel_request_timer()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+
+
+class Siblings:
+    """All open connections of a server. `closing`: it takes no more requests."""
+
+    def __init__(self) -> None:
+        self.closing = False
+        self.on_empty: Callable[[], None] | None = None
+        self._connections: set[ServerConnection] = set()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[ServerConnection]:
+        return iter(list(self._connections))
+
+    def add(self, connection: ServerConnection) -> None:
+        """A connection was opened."""
+        self._connections.add(connection)
+
+    def remove(self, connection: ServerConnection) -> None:
+        """A connection was closed."""
+        self._connections.discard(connection)
+        if not self._connections and self.on_empty is not None:
+            self.on_empty()
+
+
+def _correlation_id(sent: str) -> str:
+    """The client's own, where it is harmless, else a new one."""
+    if 1 <= len(sent) <= 64 and CORRELATION_CHARACTERS.issuperset(sent):
+        return sent
+    return str(uuid.uuid4())
+
+
+def _translated(error: h11.RemoteProtocolError) -> LlorchError:
+    if error.error_status_hint == HEADERS_TOO_LARGE:
+        return HeadersTooLarge("the request line and headers are too large")
+    return InvalidRequest(f"malformed HTTP: {error}")
