@@ -150,8 +150,7 @@ def _glibc_text() -> str:
 
 
 def _macos_version() -> tuple[int, int] | None:
-    if sys.platform != "darwin":
-        return None
+    """The version is empty, so None, on every other system."""
     numbers = platform.mac_ver()[0].split(".")
     if not numbers[0].isdigit():
         return None
