@@ -2,7 +2,8 @@
 
 The store knows nothing of terminals: the CLI draws a bar, a daemon logs, a test counts. Whatever
 `advance` raises ends the work at once and is passed on, so a caller in another thread than the main
-one cancels by raising from it. It may be called with 0, as a sign of life, and before the first `start`.
+one cancels by raising from it. It may be called with 0, as a sign of life,
+and before the first `start`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ import sys
 import time
 import zipfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from llorch.errors import ChecksumMismatch, DownloadFailed, NoSpace
@@ -32,6 +31,7 @@ from llorch.store.space import require_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from llorch.store.part_file import Wanted
     from llorch.store.progress import Progress
