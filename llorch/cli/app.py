@@ -1,0 +1,140 @@
+"""The root of the command line, and the one place where errors become text and exit codes.
+
+Theory of operation. `run` builds the root command (its sub-commands are stand-ins, see lazy), lets
+it parse and run, and maps every way of ending to an exit code:
+  1. a LlorchError: `Error: ...`, its faults one per line, `Try: ...`; its own exit code
+  2. a mistake on the command line: the same form, 2
+  3. Ctrl-C: nothing, 130          4. the reader of our output is gone: nothing, 141
+  5. anything else is a fault of llorch: one line, 1; the traceback with LLORCH_DEBUG=1
+A setting comes from its flag, else its LLORCH_<COMMAND>_<OPTION> variable, else llorch.toml, else
+the default: click does this, given the prefix and the file's sections.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from llorch import __version__
+from llorch.cli.lazy import Lazy, new_app
+from llorch.cli.report import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, show_error, show_unexpected
+from llorch.errors import LlorchError, UsageError
+
+COMMANDS = {
+    "serve-orchestrator": Lazy(
+        "llorch.cli.serve", "Run the orchestrator: the daemon that clients talk to.", "orchestrator"
+    ),
+    "serve-worker": Lazy(
+        "llorch.cli.serve_worker", "Run one worker: a daemon with one model loaded."
+    ),
+    "infer": Lazy("llorch.cli.infer", "Stream one answer to stdout, whatever is running."),
+    "pool": Lazy("llorch.cli.pool", "Manage the models and workers of this machine."),
+}
+
+EPILOG = """\
+Every option may also be set by a variable LLORCH_<COMMAND>_<OPTION>, for example
+LLORCH_INFER_MAX_TOKENS, or in llorch.toml. A flag wins over a variable, a variable over the file.
+
+Shell completion is for the name under which llorch is on PATH. With the one file:
+
+\b
+    chmod +x llorch.pyz && ln -s "$PWD/llorch.pyz" ~/.local/bin/llorch
+    llorch --install-completion
+"""
+
+app = new_app(commands=COMMANDS, add_completion=True)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llorch {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=EPILOG)
+def root(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The settings file.", envvar="LLORCH_CONFIG", metavar="PATH"),
+    ] = None,
+    version: Annotated[  # noqa: ARG001 - the callback does the work
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_show_version,
+            allow_from_autoenv=False,
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Every machine you own, one LLM service, one file."""
+    from llorch.store.config import load_config
+
+    settings = load_config(config)
+    ctx.obj = settings
+    ctx.default_map = dict(settings.sections)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line (default: the process's own) and return its exit code."""
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        _flush()
+    except (KeyboardInterrupt, typer.Abort):  # Abort: Ctrl-C at a question
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return EXIT_PIPE_CLOSED
+    except LlorchError as error:
+        return show_error(error)
+    except Exception as error:
+        return show_unexpected(error)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    command: Any = get_command(app)
+    for option in command.params[-2:]:  # typer's own two, for completion
+        option.allow_from_autoenv = option.show_envvar = False
+    if "_LLORCH_COMPLETE" in os.environ:
+        command.main(args=arguments, prog_name="llorch")  # answers the shell and exits
+    try:
+        with command.make_context("llorch", arguments, auto_envvar_prefix="LLORCH") as context:
+            command.invoke(context)
+    except typer.Exit as ending:
+        return ending.exit_code
+    except typer.TyperException as error:
+        return _show_usage(error)
+    return 0
+
+
+def _show_usage(error: Any) -> int:
+    """A mistake on the command line. No arguments at all: the help, as an answer to that."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{error.format_message()}\n")
+        return UsageError.exit_code
+    path = context.command_path if context is not None else "llorch"
+    message = error.format_message().rstrip(".")
+    return show_error(UsageError(message, hint=f"{path} --help"))
+
+
+def _flush() -> None:
+    """Write out what is buffered while a failure can still be reported."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def _silence_stdout() -> None:
+    """Let Python's own flush at exit go nowhere: its reader is gone and has been reported."""
+    if sys.stdout is None:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -1,0 +1,90 @@
+"""Facts as text: tables, sizes, ages, JSON. What goes to stdout comes through here.
+
+A table keeps whole cells when it is written to a file or a pipe; on a terminal too narrow for it
+the widest columns are cut, with an ellipsis, and never the first, which holds the id.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from llorch.cli.style import BOLD, is_terminal, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_GAP = 2
+_NARROWEST = 6
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size(byte_count: float | None) -> str:
+    """98362432 -> `98.4 MB`: decimal units, three digits. None -> `?`."""
+    if byte_count is None:
+        return "?"
+    value, unit = float(byte_count), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    digits = 0 if unit == 0 or value >= 100 else 1 if value >= 10 else 2
+    return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def age(seconds: float) -> str:
+    """A length of time in its largest whole unit: `45 s`, `3 min`, `2 h`, `9 d`."""
+    for unit_seconds, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit_seconds:
+            return f"{int(seconds // unit_seconds)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout, indented."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout."""
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    lines = table_lines(headings, rows, width)
+    sys.stdout.write(styled(lines[0], BOLD, sys.stdout) + "\n")
+    sys.stdout.writelines(f"{line}\n" for line in lines[1:])
+
+
+def table_lines(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
+) -> list[str]:
+    """The lines of a table, headings first, none longer than `width` where that is possible."""
+    cells = [[_one_line(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    if width is not None:
+        _shrink(widths, width)
+    return [
+        (" " * _GAP).join(_cut(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def _shrink(widths: list[int], width: int) -> None:
+    """Take from the widest column but the first, one character at a time, until all fits."""
+    while sum(widths) + _GAP * (len(widths) - 1) > width and len(widths) > 1:
+        widest = max(range(1, len(widths)), key=lambda column: widths[column])
+        if widths[widest] <= _NARROWEST:
+            return
+        widths[widest] -= 1
+
+
+def _one_line(cell: str) -> str:
+    """No cell may break the table or steer the terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(cell))
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else cell[: width - 1] + "…"
+
+
+def say(text: str) -> None:
+    """A line for eyes, on stderr: stdout holds data only."""
+    sys.stderr.write(f"{text}\n")
