@@ -89,6 +89,11 @@ class TaskQueue:
             while line.batch and now - line.batch[0][0] >= self.promote_after_seconds:
                 insort(line.interactive, line.batch.pop(0), key=lambda e: e[:2])
 
+    def depths(self) -> dict[Priority, int]:
+        """How many tasks of each class wait."""
+        waiting = [task.spec.priority for _, _, task in self._entries.values()]
+        return {priority: waiting.count(priority) for priority in Priority}
+
     def models(self) -> tuple[str, ...]:
         """The models that tasks wait for."""
         return tuple(self._lines)

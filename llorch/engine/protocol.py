@@ -14,7 +14,7 @@ within one batch of the engine, while a prompt is being read too.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ class Engine(Protocol):
     async def load(self) -> EngineFacts:
         """Make the model ready. Raises EngineFailed, EngineUnavailable or ModelFileInvalid."""
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[EngineEvent]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[EngineEvent, None]:
         """Events of one answer. Raises ContextLengthExceeded before the first event, EngineFailed
         when the engine dies."""
 

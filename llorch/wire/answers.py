@@ -31,8 +31,6 @@ class Start:
 class Renderer(Protocol):
     """Writes one answer."""
 
-    content_type: bytes
-
     def queued(self, position: int, predicted_start_ms: int) -> bytes:
         """The task waits for a slot."""
 
@@ -54,8 +52,6 @@ class Renderer(Protocol):
 
 class TaskRenderer:
     """The task dialect: queued, started, progress, token, end, error."""
-
-    content_type = b"text/event-stream; charset=utf-8"
 
     def __init__(self) -> None:
         self._start: Start | None = None

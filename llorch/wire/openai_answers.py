@@ -63,8 +63,6 @@ class _OpenAIRenderer:
 class OpenAIStreamRenderer(_OpenAIRenderer):
     """`chat.completion.chunk` and `text_completion` streams."""
 
-    content_type = b"text/event-stream; charset=utf-8"
-
     def started(self, start: Start) -> bytes:
         """The first chunk: the role in a chat, the echoed prompt in a completion."""
         self._begin(start, "chat.completion.chunk" if self.request.chat else "text_completion")
@@ -99,8 +97,6 @@ class OpenAIStreamRenderer(_OpenAIRenderer):
 
 class OpenAIWholeRenderer(_OpenAIRenderer):
     """One JSON object, rendered when the answer is complete."""
-
-    content_type = b"application/json"
 
     def __init__(self, request: OpenAIRequest, prompt_text: str = "") -> None:
         super().__init__(request, prompt_text)
