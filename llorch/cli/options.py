@@ -7,7 +7,7 @@ import typer
 
 from llorch.errors import UsageError
 
-EngineName = Literal["auto", "llamacpp", "ctransformers", "echo"]
+EngineName = Literal["auto", "llamacpp", "echo"]
 BackendName = Literal["auto", "cpu", "cuda", "metal"]
 SEED_LIMIT = 2**32 - 2
 

@@ -159,21 +159,28 @@ def _request(ctx: typer.Context, options: dict[str, Any], port: int | None) -> "
 @app.command("list")
 def list_workers(json: Json = False) -> None:
     """List the background workers of this machine, dead ones too."""
-    from llorch.daemon.spawn import url_of
-    from llorch.store import workers
-
-    found = [(record, _status(record)) for record in workers.records()]
+    found = listed_workers()
     if json:
-        print_json([_facts(record, status) for record, status in found])
+        print_json(found)
         return
     if not found:
         say("no workers; start one: llorch pool worker spawn cpu --model M")
         return
-    rows = [
-        (r.id, status, r.model, r.backend, str(r.pid), age(time.time() - r.started_at), url_of(r))
-        for r, status in found
-    ]
-    print_table(("ID", "STATUS", "MODEL", "BACKEND", "PID", "AGE", "URL"), rows)
+    headings = ("ID", "STATUS", "MODEL", "BACKEND", "PID", "AGE", "URL")
+    print_table(headings, [_row(worker) for worker in found])
+
+
+def listed_workers() -> list[dict[str, Any]]:
+    """All workers of this machine, dead ones too, each with its status now."""
+    from llorch.store import workers
+
+    return [_facts(record, _status(record)) for record in workers.records()]
+
+
+def _row(worker: dict[str, Any]) -> tuple[str, ...]:
+    began = age(time.time() - worker["started_at"])
+    facts = (worker["id"], worker["status"], worker["model"], worker["backend"])
+    return (*facts, str(worker["pid"]), began, worker["url"])
 
 
 def _status(record: "WorkerRecord") -> str:
