@@ -58,7 +58,7 @@ def _flat(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    text = str(value)
+    text = "; ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
     return json.dumps(text) if not text or " " in text else text
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from llorch.errors import LlorchError, UsageError
-from llorch.net.address import normalise_url, place_of
+from llorch.net.address import is_loopback, normalise_url, place_of
 from llorch.net.control import Control
+from llorch.store.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from llorch.net.control import StreamedEvent
 
 CANCEL_SECONDS = 3.0
+_USUAL_PORT = {"worker": ":8001", "orchestrator": ":8080"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,15 @@ class Target:
         return self._only_model() if self.kind == "orchestrator" else self._worker_model()
 
     def _control(self, seconds: float = 30.0) -> Control:
-        start = f"llorch serve-{self.kind}"
-        if self.kind == "worker":
-            start += " --model smollm2-135m"
-        return Control(self.url, hint=f"start it with `{start}`", seconds=seconds)
+        return Control(self.url, hint=self._how_to_start(), seconds=seconds)
+
+    def _how_to_start(self) -> str:
+        if not is_loopback(self.url):
+            return f"is the {self.kind} running there, and does its --bind let this machine in?"
+        place = place_of(self.url)
+        bind = "" if place.endswith(_USUAL_PORT[self.kind]) else f" --bind {place}"
+        model = f" --model {DEFAULT_MODEL}" if self.kind == "worker" else ""
+        return f"start it with `llorch serve-{self.kind}{model}{bind}`"
 
     def _worker_model(self) -> str:
         with self._control() as control:
@@ -76,8 +83,6 @@ class Target:
 
 def pick_model(names: list[str], place: str) -> str:
     """The only model, else the default one. Raises UsageError that lists them."""
-    from llorch.store.catalog import DEFAULT_MODEL
-
     if len(names) == 1:
         return names[0]
     if DEFAULT_MODEL in names:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llorch.cli.lazy import new_app
 from llorch.cli.options import Json
 from llorch.cli.render import age, print_json, print_table, say, size
+from llorch.cli.worker_facts import listed_workers
 from llorch.errors import LlorchError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _machine_rows(facts: "HostFacts") -> list[tuple[str, str]]:
 def status(json: Json = False) -> None:
     """Show this machine's models, workers, memory and disk."""
     facts: dict[str, Any] = {
-        "workers": _workers(),
+        "workers": listed_workers(),
         "models": _models(),
         "memory": _memory(),
         "disk": _disk(),
@@ -112,12 +113,6 @@ def status(json: Json = False) -> None:
         room = facts[name]
         where = f"  ({room['path']})" if "path" in room else ""
         print(f"{name:<8}{size(room['free_bytes'])} free of {size(room['total_bytes'])}{where}")
-
-
-def _workers() -> list[dict[str, Any]]:
-    from llorch.cli.pool_worker import listed_workers
-
-    return listed_workers()
 
 
 def _models() -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from llorch.errors import EngineFailed, LlorchError, StoreFailed
 from llorch.net.control import Control
 from llorch.self_path import own_command
 from llorch.store import workers
+from llorch.store.paths import logs_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +157,7 @@ def _failed(record: WorkerRecord, what: str) -> EngineFailed:
     said = "".join(f"\n  {line}" for line in lines)
     return EngineFailed(
         f"{what}; its last words:{said}" if lines else f"{what} and said nothing",
-        hint=f"the whole log is {record.log_path}",
+        hint=f"read the whole log: {record.log_path}",
     )
 
 
@@ -246,3 +247,17 @@ def last_lines(path: Path, count: int) -> list[str]:
             return log.read().decode("utf-8", "replace").splitlines()[-count:]
     except OSError:
         return []
+
+
+def delete_old_logs(older_than_seconds: float) -> list[Path]:
+    """Delete logs that belong to no record and were not written to for so long; return them."""
+    kept = {record.log_path for record in workers.records()}
+    limit = time.time() - older_than_seconds
+    old = [
+        log
+        for log in sorted(logs_dir().glob("*.log"))
+        if str(log) not in kept and log.stat().st_mtime < limit
+    ]
+    for log in old:
+        log.unlink(missing_ok=True)
+    return old

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import httpx
 
 _OWN_KEYS = {"code", "message", "type", "param", "retriable", "retry_after_ms", "details", "hint"}
+_NO_SUCH_NAME = "no machine is called"
 
 
 def import_httpx() -> Any:
@@ -90,7 +91,9 @@ def translated(url: str, hint: str, *, streaming: bool = False) -> Iterator[None
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise bad_address(url) from error
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-        raise Unreachable(_why_unreachable(url, error), hint=hint) from error
+        why = _why_unreachable(url, error)
+        unknown = why.startswith(_NO_SUCH_NAME)
+        raise Unreachable(why, hint="check the name" if unknown else hint) from error
     except httpx.HTTPError as error:
         if streaming:
             raise WorkerLost(f"{place_of(url)} broke off in the middle of its answer") from error
@@ -103,7 +106,7 @@ def _why_unreachable(url: str, error: Exception) -> str:
     if "timed out" in text or "timeout" in type(error).__name__.lower():
         return f"{place_of(url)} does not answer"
     if any(part in text for part in ("name or service", "resolution", "nodename", "no address")):
-        return f"no machine is called {urlsplit(url).hostname}"
+        return f"{_NO_SUCH_NAME} {urlsplit(url).hostname}"
     if "refused" in text:
         return f"nothing answers at {place_of(url)}"
     return f"{place_of(url)} cannot be reached: {str(error) or type(error).__name__}"

@@ -1,0 +1,140 @@
+"""`llorch pool worker spawn`: start a background worker and wait until it is ready."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from llorch.cli.options import (
+    Batch,
+    Ctx,
+    Device,
+    Engine,
+    Json,
+    Slots,
+    Threads,
+    finite,
+    option,
+)
+from llorch.cli.render import print_json, say
+from llorch.cli.worker_facts import worker_facts
+from llorch.errors import UsageError
+
+if TYPE_CHECKING:
+    from llorch.daemon.spawn import SpawnRequest
+
+SpawnBackend = Annotated[
+    Literal["auto", "cpu", "cuda", "metal"],
+    typer.Argument(help="The kind of device to compute on.", metavar="BACKEND"),
+]
+
+
+def spawn(
+    ctx: typer.Context,
+    backend: SpawnBackend,
+    model: Annotated[
+        str | None,
+        option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A catalog id, a GGUF path or hf:org/repo[@rev][:file or quant].",
+            envvar=["LLORCH_POOL_WORKER_SPAWN_MODEL", "LLORCH_MODEL"],
+            show_envvar=False,
+        ),
+    ] = None,
+    device: Device = None,
+    port: Annotated[
+        int | None,
+        option("--port", min=1, max=65535, metavar="P", help="Default: a free one from 8001 up."),
+    ] = None,
+    name: Annotated[
+        str | None, option("--name", metavar="NAME", help="Serve the model as NAME.")
+    ] = None,
+    engine: Engine = "auto",
+    slots: Slots = None,
+    context: Ctx = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    orchestrator: Annotated[
+        str | None,
+        option(
+            "--orchestrator",
+            metavar="URL",
+            help="Register with this orchestrator.",
+            envvar=["LLORCH_POOL_WORKER_SPAWN_ORCHESTRATOR", "LLORCH_ORCHESTRATOR"],
+            show_envvar=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        option(
+            "--timeout",
+            min=1,
+            metavar="SECONDS",
+            help="How long loading may take.",
+            callback=finite,
+        ),
+    ] = 600,
+    json: Json = False,
+) -> None:
+    """Start a worker that goes on when the terminal closes; return when it is ready.
+
+    The model is fetched first if it is not here. A worker that dies while it loads is an error,
+    shown with the last lines of its log.
+    """
+    from llorch.cli.progress import spinner
+    from llorch.daemon import spawn as spawning
+
+    served, path = _fetched(model, engine, json)
+    options = {
+        "model": path,
+        "name": name or served,
+        "backend": backend,
+        "engine": engine,
+        "device": device,
+        "slots": slots,
+        "ctx": context,
+        "threads": threads,
+        "batch": batch,
+        "orchestrator": orchestrator,
+    }
+    request = _request(ctx, options, port)
+    with spinner(f"starting a worker for {request.model}", json):
+        record = spawning.start(request, timeout)
+    if json:
+        print_json(worker_facts(record, "ready"))
+    else:
+        print(f"{record.id}  {spawning.url_of(record)}  pid {record.pid}")
+        say(f"log: {record.log_path}")
+
+
+def _fetched(model: str | None, engine: str, quiet: bool) -> tuple[str, Path | None]:
+    """The name to serve and the file, downloaded if it is not here. Raises UsageError and more."""
+    from llorch.cli.model_file import model_file
+
+    if model is None and engine != "echo":
+        raise UsageError(
+            "no model is given", hint="--model smollm2-135m, or see llorch pool models catalog"
+        )
+    return model_file(model or "echo", engine, quiet)
+
+
+def _request(ctx: typer.Context, options: dict[str, Any], port: int | None) -> "SpawnRequest":
+    from llorch.daemon.spawn import SpawnRequest
+
+    arguments: list[str] = []
+    for key, value in options.items():
+        arguments += [] if value is None else [f"--{key}", str(value)]
+    settings = ctx.find_root().obj
+    # The worker stands in `/`: it would not find ./llorch.toml by itself.
+    config = [] if settings.path is None else ["--config", str(settings.path.absolute())]
+    return SpawnRequest(
+        model=options["name"],
+        backend=options["backend"],
+        arguments=tuple(arguments),
+        global_arguments=tuple(config),
+        port=port,
+        device=options["device"],
+        orchestrator=options["orchestrator"],
+    )
