@@ -119,11 +119,12 @@ def _with_record(entries: list[Entry]) -> list[Entry]:
     """Return `entries` with RECORD written anew for what is left of them."""
     (record,) = [name for name, _ in entries if name.endswith(".dist-info/RECORD")]
     rest = sorted((name, data) for name, data in entries if name != record)
-    lines = [f"{name},sha256={_urlsafe(data)},{len(data)}" for name, data in rest]
+    lines = [f"{name},sha256={urlsafe_sha256(data)},{len(data)}" for name, data in rest]
     text = "\n".join([*lines, f"{record},,", ""])
     return [*rest, (record, text.encode())]
 
 
-def _urlsafe(data: bytes) -> str:
+def urlsafe_sha256(data: bytes) -> str:
+    """Return the hash of `data` in the form that RECORD has it."""
     digest = hashlib.sha256(data).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

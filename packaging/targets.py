@@ -17,7 +17,9 @@ SYSTEMS = ("linux-x86_64", "linux-aarch64", "macos-arm64")
 GLIBC_MINOR = 28
 MACOS_MAJOR = 13
 
-_PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)((?:\s*\\?\s*--hash=sha256:[0-9a-f]{64})+)")
+_PIN = re.compile(
+    r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^\\\n]+)?((?:\s*\\?\s*--hash=sha256:[0-9a-f]{64})+)"
+)
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 
 
