@@ -43,14 +43,18 @@ class WorkerReport:
 
 @dataclass(slots=True)
 class Worker:
-    """A reported worker and its leases (task id to attempt number)."""
+    """A reported worker and its leases (task id to attempt number).
+
+    doubt: what an attempt has shown since the last report, which is worth more than the report:
+    busy where it was refused, failed where the connection broke. The next report clears it.
+    """
 
     report: WorkerReport
     reported_at: float
     leases: dict[str, int] = field(default_factory=dict)
     draining: bool = False
-    suspect: bool = False
     lost: bool = False
+    doubt: WorkerStatus | None = None
 
     @property
     def worker_id(self) -> str:
@@ -68,6 +72,8 @@ class Worker:
         for it, busy when every slot is taken."""
         if self.lost:
             return WorkerStatus.FAILED
+        if self.doubt is not None:
+            return self.doubt
         if self.draining and self.report.status is WorkerStatus.READY:
             return WorkerStatus.DRAINING
         if self.report.status is WorkerStatus.READY and not self.slots_free:
@@ -77,7 +83,7 @@ class Worker:
     @property
     def open(self) -> bool:
         """True when an attempt may be dispatched to it now."""
-        return self.status is WorkerStatus.READY and not self.suspect and self.slots_free > 0
+        return self.status is WorkerStatus.READY and self.slots_free > 0
 
     @property
     def hopeful(self) -> bool:
@@ -95,12 +101,12 @@ class Fleet:
         self.workers: dict[str, Worker] = {}
 
     def report(self, report: WorkerReport, now: float) -> Worker:
-        """Take in a heartbeat: it renews the worker's leases and clears a suspicion."""
+        """Take in a heartbeat: it renews the worker's leases and clears any doubt."""
         worker = self.workers.get(report.worker_id)
         if worker is None:
             worker = self.workers[report.worker_id] = Worker(report, now)
         worker.report, worker.reported_at = report, now
-        worker.suspect = worker.lost = False
+        worker.lost, worker.doubt = False, None
         return worker
 
     def expire(self, now: float) -> list[Worker]:

@@ -28,6 +28,7 @@ from typing import Any
 from llorch.core import effects as do
 from llorch.core import events as on
 from llorch.core.admission import refusal
+from llorch.core.book import TaskBook
 from llorch.core.effects import Effect
 from llorch.core.fleet import Fleet, Worker, WorkerStatus
 from llorch.core.forecast import Forecast
@@ -49,7 +50,7 @@ class Limits:
     cancel_seconds: float = 5.0
     deadline_slack_seconds: float = 5.0
     retention_seconds: float = 3600.0
-    max_retained: int = 10_000
+    max_retained: int = 2_000
 
 
 class Scheduler:
@@ -61,8 +62,7 @@ class Scheduler:
         self.queue = TaskQueue(limits.queue_capacity, limits.promote_after_seconds)
         self.fleet = Fleet(limits.lease_seconds)
         self.forecast = Forecast()
-        self.live: dict[str, Task] = {}
-        self.ended: dict[str, Task] = {}  # in the order in which they ended
+        self.book = TaskBook(limits.retention_seconds, limits.max_retained)
         self.leaving = False
         self._left = False
         self._handlers: dict[type, Callable[[Any, float], list[Effect]]] = {
@@ -85,14 +85,10 @@ class Scheduler:
         """Take in a fact and return what must be done. `now`: seconds, never falling."""
         effects = self._handlers[type(event)](event, now)
         effects += self._fill_slots(now)
-        if self.leaving and not self.live and not self._left:
+        if self.leaving and not self.book.live and not self._left:
             self._left = True
             effects.append(do.Leave())
         return effects
-
-    def find(self, task_id: str) -> Task | None:
-        """A live or retained task."""
-        return self.live.get(task_id) or self.ended.get(task_id)
 
     # -- clients --------------------------------------------------------------------------------
 
@@ -101,12 +97,13 @@ class Scheduler:
         error = refusal(spec, self.fleet, self.queue, self.forecast, leaving=self.leaving)
         if error is not None:
             return [do.Refuse(spec.task_id, error)]
-        task = self.live[spec.task_id] = Task(spec, accepted_at=now)
+        task = Task(spec, accepted_at=now)
+        self.book.open(task)
         self.queue.add(task)
         return [do.Accept(spec.task_id), self._announce(task)]
 
     def _on_cancel(self, event: on.CancelRequested, now: float) -> list[Effect]:
-        task = self.live.get(event.task_id)
+        task = self.book.live.get(event.task_id)
         return [] if task is None else self._cancel(task, now)
 
     def _cancel(self, task: Task, now: float) -> list[Effect]:
@@ -119,14 +116,14 @@ class Scheduler:
         return [do.Abort(task.spec.task_id, task.attempt, self._url(task))]
 
     def _on_client_left(self, event: on.ClientLeft, now: float) -> list[Effect]:
-        task = self.live.get(event.task_id)
+        task = self.book.live.get(event.task_id)
         if task is None or task.spec.leave_grace_seconds is None:
             return []
         task.orphaned_at = now
         return self._cancel_if_orphaned(task, now)
 
     def _on_client_returned(self, event: on.ClientReturned, _now: float) -> list[Effect]:
-        task = self.live.get(event.task_id)
+        task = self.book.live.get(event.task_id)
         if task is not None:
             task.orphaned_at = None
         return []
@@ -138,7 +135,7 @@ class Scheduler:
     # -- attempts -------------------------------------------------------------------------------
 
     def _current(self, task_id: str, attempt: int) -> Task | None:
-        task = self.live.get(task_id)
+        task = self.book.live.get(task_id)
         if task is None or task.attempt != attempt or task.state is State.QUEUED:
             return None  # a late report
         return task
@@ -155,18 +152,20 @@ class Scheduler:
         task = self._current(event.task_id, event.attempt)
         if task is None:
             return []
+        if event.error.retriable:
+            self._doubt(task, WorkerStatus.BUSY)
         return self._try_again(task, event.error, event.error.retriable, now)
 
     def _on_attempt_lost(self, event: on.AttemptLost, now: float) -> list[Effect]:
         task = self._current(event.task_id, event.attempt)
         if task is None:
             return []
+        self._doubt(task, WorkerStatus.FAILED)
         error = WorkerLost(f"worker {task.worker_id} was lost: {event.reason}")
         return self._try_again(task, error, not event.delivered, now)
 
     def _try_again(self, task: Task, error: LlorchError, may: bool, now: float) -> list[Effect]:
         """Queue the task again where that can help, else end it with the error."""
-        self._suspect(task)
         task.failures.append(f"attempt {task.attempt} on {task.worker_id}: {error.message}")
         if task.state is State.CANCELLING:
             return self._end(task, StopReason.CANCELLED, now)
@@ -178,11 +177,11 @@ class Scheduler:
         self.queue.add(task)
         return [self._announce(task)]
 
-    def _suspect(self, task: Task) -> None:
-        """What the worker last reported is not true any more: wait for its next heartbeat."""
+    def _doubt(self, task: Task, status: WorkerStatus) -> None:
+        """What the worker last reported is not true any more."""
         worker = self.fleet.workers.get(task.worker_id or "")
         if worker is not None:
-            worker.suspect = True
+            worker.doubt = status
 
     # -- workers --------------------------------------------------------------------------------
 
@@ -208,11 +207,11 @@ class Scheduler:
 
     def _on_shutdown(self, _event: on.ShutdownRequested, now: float) -> list[Effect]:
         self.leaving = True
-        waiting = [t for t in self.live.values() if t.state is State.QUEUED]
+        waiting = [t for t in self.book.live.values() if t.state is State.QUEUED]
         return self._fail_all(waiting, now)
 
     def _on_grace_ended(self, _event: on.GraceEnded, now: float) -> list[Effect]:
-        running = list(self.live.values())
+        running = list(self.book.live.values())
         severed: list[Effect] = [do.Sever(t.spec.task_id, t.attempt) for t in running]
         return severed + self._fail_all(running, now)
 
@@ -227,10 +226,10 @@ class Scheduler:
         effects: list[Effect] = []
         for worker in self.fleet.expire(now):
             effects += self._sever_all(worker)
-        for task in list(self.live.values()):
+        for task in list(self.book.live.values()):
             effects += self._check_limits(task, now)
         effects += self._announce_moves()
-        effects += self._forget_old(now)
+        effects += [do.Forget(task_id) for task_id in self.book.forget_old(now)]
         return effects
 
     def _check_limits(self, task: Task, now: float) -> list[Effect]:
@@ -254,18 +253,6 @@ class Scheduler:
             return False
         worker = self.fleet.workers.get(task.spec.worker)
         return worker is None or worker.status is WorkerStatus.FAILED
-
-    def _forget_old(self, now: float) -> list[Effect]:
-        """Delete ended tasks past their retention, and the oldest ones beyond the bound."""
-        effects: list[Effect] = []
-        for task_id, task in list(self.ended.items()):
-            ended_at = task.ended_at if task.ended_at is not None else now
-            young = now - ended_at < self.limits.retention_seconds
-            if young and len(self.ended) <= self.limits.max_retained:
-                break
-            del self.ended[task_id]
-            effects.append(do.Forget(task_id))
-        return effects
 
     # -- places in the queue ---------------------------------------------------------------------
 
@@ -339,6 +326,5 @@ class Scheduler:
         self.queue.forget(task_id)
         self.fleet.release(task.worker_id, task_id)
         task.move(fact)
-        task.ended_at = now
-        self.ended[task_id] = self.live.pop(task_id)
+        self.book.end(task, now)
         return [do.Settle(task_id)]

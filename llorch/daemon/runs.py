@@ -62,10 +62,10 @@ class Runs:
         be told before the answer begins."""
         prompt = await self._prepare(ask.request)
         run = self._new_run(ask, prompt)
-        task_id = run.start.task_id
-        if self.line.enter(task_id) is None:
+        run_id = _run_id(ask.attempt.task_id, ask.attempt.number)
+        if self.line.enter(run_id) is None:
             run.turn.set()
-        self._runs[task_id] = run
+        self._runs[run_id] = run
         self._idle.clear()
         deadline = asyncio.get_running_loop().call_later(
             ask.request.deadline_ms / 1000, run.stop, StopReason.DEADLINE
@@ -76,14 +76,14 @@ class Runs:
             await (self._stream if ask.request.stream else self._whole)(run, exchange)
         finally:
             deadline.cancel()
-            self._remove(task_id)
+            self._remove(run_id)
 
     def cancel(self, task_id: str) -> bool:
-        """Stop a run; False where there is none of this id."""
-        run = self._runs.get(task_id)
-        if run is not None:
+        """Stop whatever runs or waits of a task; False where nothing does."""
+        found = [run for run in self._runs.values() if run.start.task_id == task_id]
+        for run in found:
             run.stop(StopReason.CANCELLED)
-        return run is not None
+        return bool(found)
 
     def stop_all(self, error: LlorchError) -> None:
         """End every run with an error."""
@@ -118,7 +118,7 @@ class Runs:
 
     def _new_run(self, ask: Ask, prompt: str) -> Run:
         request, attempt = ask.request, ask.attempt
-        if attempt.task_id in self._runs:
+        if _run_id(attempt.task_id, attempt.number) in self._runs:
             raise Conflict(f"the task {attempt.task_id} is already running here")
         seed = request.sampling.seed
         seed = random.randrange(SEEDS) if seed is None else seed
@@ -141,7 +141,7 @@ class Runs:
         out = exchange.stream(200, sse.HEADERS)
         run.write = out.write
         if not run.turn.is_set():
-            self._announce(run)
+            self._announce(_run_id(run.start.task_id, run.start.attempt))
         try:
             self._count(await run.serve(self.engine))
         except LlorchError as error:
@@ -170,18 +170,24 @@ class Runs:
 
     # -- the line -------------------------------------------------------------------------------
 
-    def _remove(self, task_id: str) -> None:
+    def _remove(self, run_id: str) -> None:
         """Give the slot on, and tell those who still wait their new place."""
-        del self._runs[task_id]
-        for admitted in self.line.leave(task_id):
+        del self._runs[run_id]
+        for admitted in self.line.leave(run_id):
             self._runs[admitted].turn.set()
         for waiting in self.line.waiting:
-            self._announce(self._runs[waiting])
+            self._announce(waiting)
         if not self._runs:
             self._idle.set()
         self.on_change()
 
-    def _announce(self, run: Run) -> None:
-        place = self.line.waiting.index(run.start.task_id)
+    def _announce(self, run_id: str) -> None:
+        run = self._runs[run_id]
+        place = self.line.waiting.index(run_id)
         wait_seconds = (place + 1) * self._service_seconds / self.line.slots
         run.write(run.renderer.queued(place, int(1000 * wait_seconds)))
+
+
+def _run_id(task_id: str, attempt: int) -> str:
+    """What a run is known by here: an earlier attempt of the same task may not be gone yet."""
+    return f"{task_id}/{attempt}"

@@ -19,6 +19,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import responses
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -219,7 +220,9 @@ class ServerConnection(asyncio.Protocol):
     def send_head(self, status: int, headers: HeaderList) -> None:
         """Write an answer's head."""
         last = [(b"connection", b"close")] if self._siblings.closing else []
-        response = h11.Response(status_code=status, headers=[*headers, *last])
+        response = h11.Response(
+            status_code=status, headers=[*headers, *last], reason=responses.get(status, "")
+        )
         self._write(self._h11.send(response))
         sized = any(name == b"content-length" for name, _ in response.headers)
         self._chunked = not sized and (self._h11.their_http_version or b"1.1") >= b"1.1"

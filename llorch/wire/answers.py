@@ -129,9 +129,9 @@ def end_data(event: Finished, queue_ms: int) -> dict[str, Any]:
     return data
 
 
-def unworked_end_frame(reason: StopReason, queue_ms: int) -> bytes:
-    """The `end` event of a task that no worker finished: nothing was counted."""
-    return end_frame(Finished(reason, 0, 0, 0, 0.0, 0.0), queue_ms)
+def unworked_end_frame(reason: StopReason, tokens_out: int, queue_ms: int) -> bytes:
+    """The `end` event of a task that no worker finished: only what was relayed is known of it."""
+    return end_frame(Finished(reason, tokens_out, 0, 0, 0.0, 0.0), queue_ms)
 
 
 def error_frame(error: LlorchError) -> bytes:

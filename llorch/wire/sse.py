@@ -83,3 +83,9 @@ def offset_after(data: bytes | bytearray, event_id: str) -> int | None:
         return None
     end = data.find(END, at + 1)  # beyond the line break before the id
     return None if end < 0 else end + 2
+
+
+def has_text(data: bytes | bytearray, start: int) -> bool:
+    """True when a frame from `start` on carries more than how the answer is getting on: anything
+    but `queued`, `started` and `progress`, whose ids begin with q, s and p."""
+    return any(frame.event_id[:1] not in ("q", "s", "p") for frame in parse(bytes(data[start:])))

@@ -1,0 +1,95 @@
+"""The orchestrator daemon: the scheduler behind HTTP.
+
+Theory of operation. One loop, one thread: routes turn requests into facts for the `Shell`, which
+owns the scheduler and carries out its effects; a tick lets time pass. SIGTERM stops admission at
+once, lets what runs be answered within the grace, then closes what is left with an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from llorch.core import events as on
+from llorch.core.scheduler import Limits
+from llorch.daemon.adoption import adopt
+from llorch.daemon.fleet_routes import FleetRoutes
+from llorch.daemon.openai_routes import OpenAIRoutes
+from llorch.daemon.process import OnEvent, stop_on_signals
+from llorch.daemon.shell import Shell
+from llorch.daemon.task_routes import TaskRoutes
+from llorch.net.listener import HttpServer
+from llorch.net.router import Router
+
+TICK_SECONDS = 0.5
+CLOSE_SECONDS = 2.0  # for the last bytes of answers that are complete
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorSettings:
+    """How an orchestrator is started. workers: URLs of workers that do not register themselves."""
+
+    bind_host: str = "127.0.0.1"
+    bind_port: int = 8080
+    workers: tuple[str, ...] = ()
+    queue_capacity: int = 100
+    grace_seconds: float = 30.0
+    insecure: bool = False
+
+
+def run_orchestrator(settings: OrchestratorSettings, on_event: OnEvent) -> int:
+    """Serve until a signal; returns the exit code. Raises BindFailed. on_event: told `ready`,
+    `adopted`, `unreachable`, `draining`, each with its facts."""
+    return asyncio.run(_serve(settings, on_event))
+
+
+async def _serve(settings: OrchestratorSettings, on_event: OnEvent) -> int:
+    asked_to_stop = stop_on_signals()
+    shell = Shell(Limits(queue_capacity=settings.queue_capacity))
+    server = HttpServer(orchestrator_router(shell))
+    await server.bind(settings.bind_host, settings.bind_port)
+    on_event("ready", {"url": server.url})
+    background = [asyncio.ensure_future(_tick(shell))]
+    background += [
+        asyncio.ensure_future(adopt(url, shell.tell, on_event)) for url in settings.workers
+    ]
+    stop = asyncio.ensure_future(_until(asked_to_stop))
+    await asyncio.wait([*background, stop], return_when=asyncio.FIRST_COMPLETED)
+    on_event("draining", {})
+    await _leave(shell, settings.grace_seconds)
+    await server.close(CLOSE_SECONDS)
+    for task in (*background, stop):
+        task.cancel()
+        if task.done() and not task.cancelled():
+            task.result()  # a background task ends only by a bug: let it be seen
+    return 0
+
+
+def orchestrator_router(shell: Shell) -> Router:
+    """The routes of an orchestrator."""
+    router = Router()
+    TaskRoutes(shell).add_to(router)
+    OpenAIRoutes(shell, int(time.time())).add_to(router)
+    FleetRoutes(shell).add_to(router)
+    return router
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _tick(shell: Shell) -> None:
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        shell.tell(on.Ticked())
+
+
+async def _leave(shell: Shell, grace_seconds: float) -> None:
+    """Admit nothing more, wait for what runs, end what is left."""
+    shell.tell(on.ShutdownRequested())
+    left = asyncio.ensure_future(shell.left.wait())
+    await asyncio.wait([left], timeout=grace_seconds)
+    if not left.done():
+        shell.tell(on.GraceEnded())
+    left.cancel()
