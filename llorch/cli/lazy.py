@@ -99,7 +99,8 @@ def _group_of(table: Mapping[str, Lazy]) -> type[TyperGroup]:
             if not isinstance(found, StandIn):
                 return name, found, rest
             command = load(cast("str", name), table[cast("str", name)])
-            check_settings(command, (ctx.default_map or {}).get(name) or {}, [str(name)])
+            section = [*ctx.command_path.split()[1:], str(name)]
+            check_settings(command, (ctx.default_map or {}).get(name) or {}, section)
             return name, command, rest
 
     return LazyGroup

@@ -22,7 +22,7 @@ BACKENDS = ("cpu", "cuda", "metal")
 
 @backends_app.command()
 def backends(json: Json = False) -> None:
-    """Show what this machine can run: backends, devices, memory, engines, and what is missing."""
+    """Show what this machine can run."""
     from llorch.engine.probe import probe
 
     facts = probe()
@@ -95,7 +95,7 @@ def _machine_rows(facts: "HostFacts") -> list[tuple[str, str]]:
 
 @status_app.command()
 def status(json: Json = False) -> None:
-    """Show this machine's models, workers, memory and disk."""
+    """Show this machine's models, workers, memory, disk."""
     facts: dict[str, Any] = {
         "workers": listed_workers(),
         "models": _models(),

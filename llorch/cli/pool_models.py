@@ -102,7 +102,10 @@ def download(
     ],
     json: Json = False,
 ) -> None:
-    """Fetch models; what is here already is not fetched again, what was begun is resumed."""
+    """Fetch models; what was begun is resumed.
+
+    What is here already is not fetched again.
+    """
     from llorch.cli.progress import shown_progress
     from llorch.store.models import fetch, resolve
 
@@ -143,7 +146,10 @@ def register(
     licence: Annotated[str, option("--licence", metavar="NAME", help="Its licence.")] = "",
     json: Json = False,
 ) -> None:
-    """Add a model to the catalog of this machine: one of --path, --repo or --url."""
+    """Add a model to the catalog of this machine.
+
+    Say where it is with one of --path, --repo or --url.
+    """
     from llorch.store import catalog as store_catalog
 
     entry = store_catalog.register(
@@ -165,7 +171,7 @@ def register(
 
 @app.command()
 def unregister(model_id: ModelId, json: Json = False) -> None:
-    """Forget a model that was registered; a file of your own is left where it is."""
+    """Forget a registered model; your own file stays."""
     from llorch.store import catalog as store_catalog
 
     entry = store_catalog.unregister(model_id)
@@ -243,7 +249,10 @@ def remove(
     yes: Annotated[bool, option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete what llorch downloaded for a model; it stays in the catalog."""
+    """Delete the downloaded files of a model.
+
+    The model stays in the catalog. A file of your own is never deleted.
+    """
     from llorch.store.models import remove as remove_model
 
     if not yes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SpawnBackend = Annotated[
     Literal["auto", "cpu", "cuda", "metal"],
-    typer.Argument(help="The kind of device to compute on.", metavar="BACKEND"),
+    typer.Argument(help="auto, cpu, cuda or metal.", metavar="BACKEND"),
 ]
 
 
@@ -78,9 +78,9 @@ def spawn(
     ] = 600,
     json: Json = False,
 ) -> None:
-    """Start a worker that goes on when the terminal closes; return when it is ready.
+    """Start a background worker and wait until it is ready.
 
-    The model is fetched first if it is not here. A worker that dies while it loads is an error,
+    It goes on when the terminal closes. The model is fetched first if it is not here. A worker that dies while it loads is an error,
     shown with the last lines of its log.
     """
     from llorch.cli.progress import spinner

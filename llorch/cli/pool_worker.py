@@ -64,7 +64,10 @@ def stop(
     grace: StopGrace = 30.0,
     json: Json = False,
 ) -> None:
-    """Stop workers: they finish what runs; those that do not end in time are killed."""
+    """Stop workers, by force after the grace.
+
+    They take nothing new and finish what runs.
+    """
     from llorch.daemon.spawn import find
 
     _stop_all(find(worker_ids), grace, json)
@@ -132,7 +135,7 @@ def cleanup(
     ] = 7,
     json: Json = False,
 ) -> None:
-    """Forget dead workers and delete their logs, and old logs of stopped ones."""
+    """Forget dead workers and delete old logs."""
     from llorch.daemon.spawn import delete_old_logs
     from llorch.store import workers
 
