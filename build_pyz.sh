@@ -4,8 +4,8 @@
 #   ./build_pyz.sh [--this-machine-only] [--output PATH]
 #
 # Needs a Python from 3.10 to 3.13 with pip (PYTHON names it, default python3) and, to make Linux
-# libraries small, strip for both processors: as root on Debian it is installed when missing. Downloads are
-# kept in ~/.cache/llorch-build (or LLORCH_BUILD_CACHE), so a second build needs no network.
+# libraries small, strip for both processors: as root on Debian it is installed when missing.
+# Downloads are kept in ~/.cache/llorch-build (or LLORCH_BUILD_CACHE): a second build needs no network.
 # The same checkout gives the same bytes, with any of these Pythons; SOURCE_DATE_EPOCH sets the
 # time that the file's entries carry.
 set -euo pipefail
