@@ -12,7 +12,7 @@ def normalise_url(address: str) -> str:
 
     Raises UsageError where the address can be no HTTP address.
     """
-    text = address.strip().rstrip("/")
+    text = address.strip()
     if "://" not in text:
         text = f"http://[{text}]" if _is_bare_ipv6(text) else f"http://{text}"
     try:
@@ -28,7 +28,7 @@ def normalise_url(address: str) -> str:
             hint="put the API key into LLORCH_API_KEY",
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
 
 
 def _is_bare_ipv6(text: str) -> bool:
