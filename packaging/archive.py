@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 BOOT = Path(__file__).parent / "boot"
@@ -37,7 +38,7 @@ class Part:
     locked_sha256: str = ""
     """What the lock says; differs from the hash of `data` where the wheel was made smaller."""
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Return the hash of what is carried."""
         return hashlib.sha256(self.data).hexdigest()
