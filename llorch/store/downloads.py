@@ -38,7 +38,7 @@ def ensure(entry: ModelEntry, progress: Progress) -> Path:
     if present:
         return present[0]
     with locked(
-        _lock_place(entry),
+        lock_place(entry),
         on_wait=lambda: progress.note(f"another process fetches {entry.id}, waiting for it"),
         tick=lambda: progress.advance(0),
     ):
@@ -63,7 +63,8 @@ def parts_at(entry: ModelEntry, source: Source) -> tuple[Path, ...]:
     return (path,) if path.is_file() else ()
 
 
-def _lock_place(entry: ModelEntry) -> Path:
+def lock_place(entry: ModelEntry) -> Path:
+    """What to lock (see `files.locked`) while files of the entry are fetched or deleted."""
     folder = models_dir() / ".locks"
     with storage_errors(folder, "make the folder"):
         folder.mkdir(exist_ok=True)

@@ -131,6 +131,8 @@ def entry_from_dict(body: dict[str, Any]) -> ModelEntry:
     known = {f.name for f in fields(ModelEntry)} - {"sources", "built_in"}
     values = {name: value for name, value in body.items() if name in known}
     _check_types(values)
+    if not _ID_PATTERN.fullmatch(values["id"]):  # it becomes a folder's name
+        raise ValueError("id")
     sources = tuple(_source_from_dict(source) for source in body["sources"])
     return ModelEntry(sources=sources, **values)
 

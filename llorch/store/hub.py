@@ -13,6 +13,7 @@ which itself reads them only once, when it is imported.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from llorch.store.progress import Progress
 
 _ENDPOINT = "https://huggingface.co"
+_ETAG = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,15 @@ def _fetch_file(
     source: HuggingFace, promised: str | None, access: _Access, progress: Progress
 ) -> Path:
     metadata = _metadata(source, access)
+    etag = metadata.etag or ""
+    # It becomes a file's name, and it was sent by another machine.
+    if not _ETAG.fullmatch(etag):
+        raise DownloadFailed(
+            f"{describe(source)}: the hub sent no usable ETag",
+            hint="check HF_ENDPOINT and the proxy: something between changes the answers",
+        )
     wanted = _wanted(source, promised, metadata, progress)
-    if metadata.etag:
-        _bring_blob(source, metadata.etag, wanted, access, progress)
+    _bring_blob(source, etag, wanted, access, progress)
     return _link(source, access)
 
 

@@ -2,6 +2,7 @@
 
 hf:org/repo                      hf://org/repo                 llorch chooses the file
 hf:org/repo:Q4_K_M               hf.co/org/repo:Q4_K_M         by quantisation
+org/repo:Q4_K_M                                                the same, where no file is meant
 hf:org/repo@rev:sub/x.gguf       hf:org/repo@rev::file=x.gguf  by name
 huggingface.co/org/repo/blob/rev/x.gguf                        the address in a browser
 """
@@ -33,6 +34,12 @@ DEFAULT_QUANTISATION = "Q4_K_M"
 def is_hub_reference(text: str) -> bool:
     """Whether the text means the hub at all, well written or not."""
     return _PREFIX.match(text) is not None
+
+
+def is_short_reference(text: str) -> bool:
+    """Whether the text could be `org/repo:QUANT`, which could be a relative path just as well."""
+    repo, _, quantisation = text.partition(":")
+    return _REPO.fullmatch(repo) is not None and _QUANTISATION.fullmatch(quantisation) is not None
 
 
 def parse_hub_reference(text: str) -> HuggingFace:

@@ -4,6 +4,7 @@ word                                        means
 smollm2-135m                                an id of the catalog
 ./x.gguf, /models/x.gguf, file:///x.gguf    a file: contains a separator or ends in .gguf
 hf:org/repo[@rev][:file or quant], hf.co/…  a file on the Hugging Face hub
+org/repo:Q4_K_M                             the same, where no such file is here
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from llorch.errors import ModelFileInvalid, ModelNotFound, UsageError
+from llorch.errors import Conflict, ModelFileInvalid, ModelNotFound, UsageError
 from llorch.store import catalog, downloads
 from llorch.store.entries import HuggingFace, LocalPath, ModelEntry, Source, describe
-from llorch.store.files import storage_errors
+from llorch.store.files import locked, storage_errors
 from llorch.store.hub_cache import cached_models, promised_sha256, remove_cached
-from llorch.store.hub_reference import is_hub_reference, names_file, parse_hub_reference
+from llorch.store.hub_reference import (
+    is_hub_reference,
+    is_short_reference,
+    names_file,
+    parse_hub_reference,
+)
 from llorch.store.own_files import remove_own
 
 if TYPE_CHECKING:
@@ -77,12 +83,18 @@ class VerifyResult:
 def resolve(model: str) -> ModelRef:
     """What the word means, without any network.
 
-    1. a hub reference, 2. a path, 3. an id of the catalog.
+    1. a hub reference, 2. a path, 3. an id of the catalog. `org/repo:Q4_K_M` without a prefix is
+    both, and means the file if there is one.
     Raises ModelNotFound (unknown id, with near matches), ModelFileInvalid (no such file),
     UsageError (malformed hub reference) and StoreFailed.
     """
-    if is_hub_reference(model):
+    if is_hub_reference(model) or (is_short_reference(model) and not Path(model).exists()):
         return _reference(_hub_entry(parse_hub_reference(model)))
+    if "://" in model and not model.startswith("file://"):
+        raise UsageError(
+            f"a URL is not fetched unless it is registered: {model.split('?', maxsplit=1)[0]}",
+            hint="llorch pool models register ID --url URL",
+        )
     if model.startswith("file://") or "/" in model or model.lower().endswith(".gguf"):
         return _reference(_file_entry(model))
     return _reference(catalog.find(model))
@@ -125,8 +137,8 @@ def installed() -> tuple[InstalledModel, ...]:
 def remove(model: str) -> int:
     """Delete what llorch downloaded for the model and return the bytes freed; the entry stays.
 
-    Raises ModelNotFound (also when it is not downloaded), UsageError (the file is the user's own)
-    and StoreFailed.
+    Raises ModelNotFound (also when it is not downloaded), UsageError (the file is the user's own),
+    Conflict (a process is downloading it) and StoreFailed.
     """
     ref = resolve(model)
     if any(isinstance(source, LocalPath) for source in ref.entry.sources):
@@ -135,7 +147,12 @@ def remove(model: str) -> int:
             hint=f"to forget it: llorch pool models unregister {model}",
         )
     here = ref.path is not None
-    freed = sum(_remove_from(ref.entry, source) for source in ref.entry.sources)
+
+    def refuse() -> None:
+        raise Conflict(f"{model} is being downloaded right now", hint="wait for it, or stop it")
+
+    with locked(downloads.lock_place(ref.entry), on_wait=refuse):
+        freed = sum(_remove_from(ref.entry, source) for source in ref.entry.sources)
     if not (here or freed):
         raise ModelNotFound(f"{model} is not downloaded here", hint="llorch pool models list")
     return freed
@@ -146,7 +163,8 @@ def _reference(entry: ModelEntry) -> ModelRef:
     if not parts and isinstance(entry.sources[0], LocalPath):
         raise ModelFileInvalid(
             f"there is no file {entry.sources[0].path}",
-            hint="check the path; the models known by name: llorch pool models catalog",
+            hint="check the path (a hub model is written hf:org/repo); models known by name: "
+            "llorch pool models catalog",
         )
     return ModelRef(
         entry.name if _has_no_id(entry) else entry.id, entry, parts[0] if parts else None

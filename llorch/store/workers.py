@@ -143,7 +143,10 @@ class _Book:
         """Raises StoreFailed where the document is not what `into` wrote."""
         try:
             workers = [_record(worker) for worker in body.get("workers", [])]
-            reserved = dict(body.get("reserved", {}))
+            reserved = {
+                port: {name: holder[name] for name in ("pid", "process_started")}
+                for port, holder in body.get("reserved", {}).items()
+            }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise damaged(_path()) from error
         return cls({record.id: record for record in workers}, reserved)

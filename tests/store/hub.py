@@ -38,6 +38,7 @@ class Hub(Web):
         super().__init__()
         self.repos: dict[str, Repo] = {}
         self.cdn = Cdn()
+        self.etag: str | None = None
 
     def add(self, repo: str, file: str, data: bytes, key: str | None = None) -> None:
         """Put a file into a repository."""
@@ -81,7 +82,7 @@ class Hub(Web):
         headers = {
             "Location": self.cdn.url + blob_path(data),
             "X-Repo-Commit": COMMIT,
-            "X-Linked-Etag": f'"{sha256(data)}"',
+            "X-Linked-Etag": f'"{self.etag or sha256(data)}"',
             "X-Linked-Size": str(len(data)),
             "ETag": f'"{"0" * 40}"',
         }

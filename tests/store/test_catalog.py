@@ -134,6 +134,7 @@ def test_an_id_that_its_user_took_first_stays_the_users(gguf: Path) -> None:
         '{"version": 9, "models": []}',
         '{"version": 1, "models": 3}',
         '{"version": 1, "models": [{"id": "a"}]}',
+        '{"version": 1, "models": [{"id": "../..", "name": "a", "sources": []}]}',
         '{"version": 1, "models": [{"id": 1, "name": "a", "sources": []}]}',
         '{"version": 1, "models": [{"id": "a", "name": "a", "sources": [{"kind": "moon"}]}]}',
     ],

@@ -117,6 +117,14 @@ def test_a_file_other_than_the_catalogs_is_refused_before_it_is_fetched(hub: Hub
     assert not hub.cdn.requests
 
 
+def test_an_etag_that_leaves_the_cache_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.add(REPO, "m.gguf", DATA)
+    hub.etag = "../../../escaped"
+    with pytest.raises(DownloadFailed, match="no usable ETag"):
+        fetch(f"hf:{REPO}:m.gguf")
+    assert not hub.cdn.requests
+
+
 def test_a_gated_model_says_what_it_needs(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, "m.gguf", DATA, key="hf_secret")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")

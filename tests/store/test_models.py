@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llorch.errors import DownloadFailed, ModelFileInvalid, ModelNotFound, UsageError
+from llorch.errors import Conflict, DownloadFailed, ModelFileInvalid, ModelNotFound, UsageError
 from llorch.store import catalog, downloads, models
 from llorch.store.entries import HuggingFace, LocalPath, ModelEntry, Url
 from llorch.store.models import Verdict
@@ -198,3 +198,28 @@ def test_when_every_source_fails_every_failure_is_named(web: Web, hub: Hub) -> N
     for words in ("/absent answered 404", "does not exist", "/no/where.gguf"):
         assert words in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_a_repository_with_a_quantisation_needs_no_prefix(tmp_path: Path) -> None:
+    assert models.resolve("org/repo-GGUF:Q8_0").entry.id == "hf:org/repo-GGUF:Q8_0"
+    (tmp_path / "org").mkdir()
+    (tmp_path / "org/repo:Q8_0").write_bytes(b"GGUF")
+    assert models.resolve("org/repo:Q8_0").path == tmp_path / "org/repo:Q8_0"
+
+
+def test_a_bare_url_says_how_to_use_it() -> None:
+    with pytest.raises(UsageError, match=r"https://a\.b/x\.gguf$") as caught:
+        models.resolve("https://a.b/x.gguf?signature=secret")
+    assert "register" in caught.value.hint
+
+
+def test_a_model_is_not_removed_while_it_is_downloaded(web: Web) -> None:
+    entry = catalog.register("far", url=web.serve("/x.gguf", DATA))
+
+    def remove(done: int) -> None:
+        with pytest.raises(Conflict, match="right now"):
+            models.remove("far")
+
+    progress = Recorder(remove)
+    assert downloads.ensure(entry, progress).read_bytes() == DATA
+    assert progress.moves

@@ -87,15 +87,19 @@ def test_a_reserved_port_is_not_given_twice_and_comes_back() -> None:
     assert workers.reserve("cpu").port == first.port
 
 
-def test_a_port_in_use_is_passed_over() -> None:
-    free = workers.reserve("cpu")
-    workers.release(free)
+def test_a_port_in_use_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", free.port))
+        taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert workers.reserve("cpu").port > free.port
-        with pytest.raises(BindFailed, match=f"127.0.0.1:{free.port}") as caught:
-            workers.reserve("cpu", port=free.port)
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(workers, "FIRST_PORT", port)
+        monkeypatch.setattr(workers, "LAST_PORT", port)
+        with pytest.raises(BindFailed, match=f"no port from {port} to {port} is free"):
+            workers.reserve("cpu")
+        monkeypatch.setattr(workers, "LAST_PORT", port + 50)
+        assert workers.reserve("cpu").port > port
+        with pytest.raises(BindFailed, match=f"127.0.0.1:{port}") as caught:
+            workers.reserve("cpu", port=port)
     assert "--port" in caught.value.hint
 
 
@@ -231,8 +235,9 @@ def test_a_second_live_worker_of_the_same_id_is_refused(sleeper) -> None:
     [
         "{",
         '{"version": 9}',
-        '{"version": 1, "workers": [{"id": "a"}]}',
         '{"version": 1, "workers": 1}',
+        '{"version": 1, "workers": [{"id": "a"}]}',
+        '{"version": 1, "reserved": {"8001": {}}}',
     ],
 )
 def test_damaged_or_newer_records_are_refused_and_left(content: str) -> None:
