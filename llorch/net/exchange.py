@@ -12,6 +12,7 @@ from llorch.wire import sse
 
 HeaderList = Iterable[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
+NO_CONTENT = 204  # may carry no length either (RFC 9110 section 8.6)
 
 
 class Outlet(Protocol):
@@ -56,8 +57,10 @@ class Exchange:
     """The answer to one request. `over` is done when it is complete or when the client has left;
     `began` says whether anything of it was sent."""
 
-    def __init__(self, outlet: Outlet, correlation_id: str) -> None:
+    def __init__(self, outlet: Outlet, correlation_id: str, *, bodiless: bool = False) -> None:
+        """bodiless: the request was HEAD, whose answer is a head alone."""
         self._outlet = outlet
+        self._bodiless = bodiless
         self._correlation = (b"x-correlation-id", correlation_id.encode())
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.began = False
@@ -67,9 +70,10 @@ class Exchange:
         if self.over.done():
             return
         self.began = True
-        length = (b"content-length", str(len(body)).encode())
-        self._outlet.send_head(status, [*headers, length, self._correlation])
-        self._outlet.send_data(body)
+        length = [(b"content-length", str(len(body)).encode())] if status != NO_CONTENT else []
+        self._outlet.send_head(status, [*headers, *length, self._correlation])
+        if not self._bodiless:
+            self._outlet.send_data(body)
         self._outlet.finish()
 
     def respond_json(self, value: Any, status: int = 200, headers: HeaderList = ()) -> None:
@@ -93,7 +97,10 @@ class Exchange:
         out = StreamOut(self._outlet)
         if not self.over.done():
             self._outlet.send_head(status, [*headers, self._correlation])
-            self._outlet.stream = out
+            if self._bodiless:
+                self._outlet.finish()
+            else:
+                self._outlet.stream = out
         return out
 
 

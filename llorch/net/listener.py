@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import socket
 
 from llorch.errors import BindFailed
 from llorch.net.exchange import App
-from llorch.net.server import ServerConnection, ServerLimits, Siblings
+from llorch.net.server import ServerConnection, ServerLimits
+from llorch.net.siblings import Siblings
 
 BACKLOG = 1024
 
@@ -62,25 +62,6 @@ class HttpServer:
                 await asyncio.wait_for(empty.wait(), grace_seconds)
         for connection in self._siblings:
             connection.abort()
-
-
-def is_loopback(host: str) -> bool:
-    """True when only this machine can reach an address or host name."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def refuse_open_bind(host: str, *, insecure: bool) -> None:
-    """Raise BindFailed for an address that others can reach, unless that is wanted."""
-    if not is_loopback(host) and not insecure:
-        raise BindFailed(
-            f"{host} can be reached from other machines, and nothing here asks for a key",
-            hint="bind to 127.0.0.1, or add --insecure in a network that you trust",
-        )
 
 
 def _translated(error: OSError, host: str, port: int) -> BindFailed:

@@ -10,6 +10,10 @@ last chunk, and so knows when the connection may be used again.
 
 A client that closes its sending side is taken to have left: that is the only way to notice in time
 that nobody waits for an answer.
+
+A request that is refused before it has fully arrived is answered, and what still comes of it is
+read and dropped for a while: closing at once would reset the connection, and the client would see
+that instead of the answer (RFC 9112 section 9.6).
 """
 
 from __future__ import annotations
@@ -17,11 +21,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import responses
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import h11
 
@@ -34,6 +38,7 @@ from llorch.errors import (
     RequestTimeout,
 )
 from llorch.net.exchange import App, Exchange, HeaderList, Request, StreamOut
+from llorch.net.siblings import Siblings
 
 log = logging.getLogger("llorch.http")
 
@@ -41,6 +46,7 @@ CORRELATION_CHARACTERS = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 )
 HEADERS_TOO_LARGE = 431  # the status that h11 suggests for them
+LINGER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,8 @@ class ServerConnection(asyncio.Protocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head: h11.Request | None = None
         self._body = bytearray()
-        self._bodiless = False  # the answer to a HEAD request
         self._chunked = False
+        self._refused = False
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self.stream: StreamOut | None = None
@@ -84,25 +90,28 @@ class ServerConnection(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
         self._siblings.add(self)
-        if len(self._siblings) > self._limits.max_connections:
+        if self._siblings.closing:
+            self.abort()
+        elif len(self._siblings) > self._limits.max_connections:
             self._refuse(Refused("too many connections", retry_after_ms=1000))
         else:
             self._expect_request(self._limits.request_seconds)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request arrived."""
-        try:
-            self._h11.receive_data(data)
-        except RuntimeError:  # h11: data after it has seen the end of the connection
-            self.abort()
+        if self._refused:
             return
+        self._h11.receive_data(data)
         if self._exchange is None:
             self._read_events()
         elif len(self._h11.trailing_data[0]) > self._limits.max_header_bytes:
             self.abort()  # a client that goes on talking while it is answered
 
     def eof_received(self) -> bool:
-        """The client left (see the module's text): let asyncio close the transport."""
+        """The client left (see the module's text): it may still read what was written."""
+        self.stream = None
+        self._end_exchange()
+        self.close()
         return False
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -116,12 +125,13 @@ class ServerConnection(asyncio.Protocol):
         """The client reads too slowly: cut it off if it goes on like that."""
         if self.stream is not None:
             self.stream.ready = False
-        self._stall_timer = self._loop.call_later(self._limits.stalled_seconds, self.abort)
+        self._limit_stall()
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        if self._stall_timer is not None:
+        if self._stall_timer is not None and not self._closing():
             self._stall_timer.cancel()
+            self._stall_timer = None
         if self.stream is not None:
             self.stream.ready = True
             if self.stream.on_ready is not None:
@@ -130,8 +140,15 @@ class ServerConnection(asyncio.Protocol):
     # -- requests -------------------------------------------------------------------------------
 
     def _expect_request(self, seconds: float) -> None:
+        self._expect(seconds, self._request_is_late)
+
+    def _expect(self, seconds: float, otherwise: Callable[[], None]) -> None:
         self._cancel_request_timer()
-        self._request_timer = self._loop.call_later(seconds, self._request_is_late)
+        self._request_timer = self._loop.call_later(seconds, otherwise)
+
+    def _limit_stall(self) -> None:
+        if self._stall_timer is None:
+            self._stall_timer = self._loop.call_later(self._limits.stalled_seconds, self.abort)
 
     def _request_is_late(self) -> None:
         if self._head is None and not self._h11.trailing_data[0]:
@@ -141,7 +158,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _read_events(self) -> None:
         try:
-            while self._exchange is None and not self._closing():
+            while self._exchange is None and not self._refused and not self._closing():
                 event = self._h11.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED:
                     return
@@ -153,42 +170,44 @@ class ServerConnection(asyncio.Protocol):
         if isinstance(event, h11.Request):
             self._head, self._body = event, bytearray()
             self._expect_request(self._limits.request_seconds)
-            if self._h11.they_are_waiting_for_100_continue:
+            self._check_body_bytes(_declared_bytes(event))
+            if not self._refused and self._h11.they_are_waiting_for_100_continue:
                 self._write(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])))
         elif isinstance(event, h11.Data):
             self._take_body(event.data)
         elif isinstance(event, h11.EndOfMessage):
             self._cancel_request_timer()
             self._begin_exchange()
-        else:  # ConnectionClosed
-            self.close()
 
     def _take_body(self, data: bytes) -> None:
         self._body += data
+        self._check_body_bytes(len(self._body))
+
+    def _check_body_bytes(self, count: int) -> None:
         limit = self._limits.max_body_bytes
-        if len(self._body) > limit:
+        if count > limit:
             self._refuse(BodyTooLarge(f"the body is larger than {limit} bytes"))
 
     def _begin_exchange(self) -> None:
         assert self._head is not None
         request = self._request(self._head, bytes(self._body))
         self._head, self._body = None, bytearray()
-        self._bodiless = request.method == "HEAD"
         self._exchange = request.exchange
         self._task = self._loop.create_task(self._run(request))
 
     def _request(self, head: h11.Request, body: bytes) -> Request:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in head.headers}
         correlation_id = _correlation_id(headers.get("x-correlation-id", ""))
-        target = urlsplit(head.target.decode("latin-1"))
+        method = head.method.decode("ascii")
+        path, query = _path_and_query(head.target.decode("latin-1"))
         return Request(
-            method=head.method.decode("ascii"),
-            path=unquote(target.path),
-            query=dict(parse_qsl(target.query, keep_blank_values=True)),
+            method=method,
+            path=unquote(path),
+            query=dict(parse_qsl(query, keep_blank_values=True)),
             headers=headers,
             body=body,
             correlation_id=correlation_id,
-            exchange=Exchange(self, correlation_id),
+            exchange=Exchange(self, correlation_id, bodiless=method == "HEAD"),
         )
 
     async def _run(self, request: Request) -> None:
@@ -202,24 +221,37 @@ class ServerConnection(asyncio.Protocol):
             self._fail(request.exchange, LlorchError("internal error; the log has the details"))
 
     def _fail(self, exchange: Exchange, error: LlorchError) -> None:
+        if exchange.over.done():
+            return  # the answer was complete: the connection may carry the next one by now
         if exchange.began:
             self.abort()
         else:
             exchange.respond_error(error)
 
     def _refuse(self, error: LlorchError) -> None:
-        """Answer what is no acceptable request, and close."""
+        """Answer what is no acceptable request, and close when the client has seen that."""
         self._cancel_request_timer()
-        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._exchange = Exchange(self, _correlation_id(""))
-            self._exchange.respond_error(error)
-        self.close()
+        self._refused = True
+        if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.abort()
+            return
+        self._exchange = Exchange(self, _correlation_id(""))
+        self._exchange.respond_error(error)
+
+    def _linger(self) -> None:
+        """Send no more, and drop what still comes (see the module's text)."""
+        if self._transport is None or self._closing() or not self._transport.can_write_eof():
+            self.close()
+            return
+        self._transport.write_eof()
+        self._expect(LINGER_SECONDS, self.abort)
 
     # -- answers --------------------------------------------------------------------------------
 
     def send_head(self, status: int, headers: HeaderList) -> None:
         """Write an answer's head."""
-        last = [(b"connection", b"close")] if self._siblings.closing else []
+        final = self._siblings.closing or self._refused
+        last = [(b"connection", b"close")] if final else []
         response = h11.Response(
             status_code=status, headers=[*headers, *last], reason=responses.get(status, "")
         )
@@ -229,7 +261,7 @@ class ServerConnection(asyncio.Protocol):
 
     def send_data(self, data: bytes) -> None:
         """Write the body of an answer of known length."""
-        if data and not self._bodiless:
+        if data:
             self._write(self._h11.send(h11.Data(data=data)))
 
     def send_stream_data(self, data: bytes) -> None:
@@ -241,6 +273,9 @@ class ServerConnection(asyncio.Protocol):
         """The answer is complete: end the body, then close or read the next request."""
         self._write(self._h11.send(h11.EndOfMessage()))
         self._end_exchange()
+        if self._refused:
+            self._linger()
+            return
         reusable = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
         if not reusable or self._siblings.closing:
             self.close()
@@ -257,9 +292,10 @@ class ServerConnection(asyncio.Protocol):
     # -- closing --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close when everything written is sent."""
+        """Close when everything written is sent, which may not take for ever either."""
         if self._transport is not None:
             self._transport.close()
+            self._limit_stall()
 
     def close_if_idle(self) -> None:
         """Close unless a request is being answered."""
@@ -289,36 +325,25 @@ class ServerConnection(asyncio.Protocol):
             self._stall_timer.cancel()
 
 
-class Siblings:
-    """All open connections of a server. `closing`: it takes no more requests."""
-
-    def __init__(self) -> None:
-        self.closing = False
-        self.on_empty: Callable[[], None] | None = None
-        self._connections: set[ServerConnection] = set()
-
-    def __len__(self) -> int:
-        return len(self._connections)
-
-    def __iter__(self) -> Iterator[ServerConnection]:
-        return iter(list(self._connections))
-
-    def add(self, connection: ServerConnection) -> None:
-        """A connection was opened."""
-        self._connections.add(connection)
-
-    def remove(self, connection: ServerConnection) -> None:
-        """A connection was closed."""
-        self._connections.discard(connection)
-        if not self._connections and self.on_empty is not None:
-            self.on_empty()
-
-
 def _correlation_id(sent: str) -> str:
     """The client's own, where it is harmless, else a new one."""
     if 1 <= len(sent) <= 64 and CORRELATION_CHARACTERS.issuperset(sent):
         return sent
     return str(uuid.uuid4())
+
+
+def _path_and_query(target: str) -> tuple[str, str]:
+    """The parts of a request's target, in its usual form or in the absolute one that clients use
+    towards a proxy (RFC 9112 section 3.2)."""
+    if not target.startswith("/"):
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    path, _, query = target.partition("?")
+    return path, query
+
+
+def _declared_bytes(head: h11.Request) -> int:
+    """The content length that a request announces, 0 where it does not; h11 has checked it."""
+    return int(dict(head.headers).get(b"content-length", b"0"))
 
 
 def _translated(error: h11.RemoteProtocolError) -> LlorchError:
