@@ -18,13 +18,9 @@ if TYPE_CHECKING:
     from llorch.cli.output import Output
     from llorch.net.control import StreamedEvent
 
-STOP_WORDS = {
-    "eos": "the model was done",
-    "length": "--max-tokens reached",
-    "stop": "a --stop text came",
-    "cancelled": "cancelled",
-    "deadline": "deadline passed",
-}
+
+# Shorter prompts are read before anybody could read the line.
+LONG_PROMPT_TOKENS = 256
 
 
 class Shower(Protocol):
@@ -86,9 +82,10 @@ class TextShower:
             self._text(str(event.data.get("t", "")))
         elif event.event == "queued" and event.data.get("queue_position"):
             self._status(f"waiting, number {event.data['queue_position']} in the queue")
-        elif event.event == "progress" and event.data.get("prompt_total"):
-            done, total = event.data.get("prompt_done", 0), event.data["prompt_total"]
-            self._status(f"reading the prompt: {done} of {total} tokens")
+        elif event.event == "progress":
+            done, total = event.data.get("prompt_done", 0), event.data.get("prompt_total", 0)
+            if total >= LONG_PROMPT_TOKENS:
+                self._status(f"reading the prompt: {done} of {total} tokens")
         elif event.event in {"end", "error"}:
             self._close_line()
         if event.event == "end" and self._eyes is not None:
@@ -141,8 +138,7 @@ class TextShower:
             parts.append(f"{speed:.1f} tokens/s")
         if self._first_token is not None:
             parts.append(f"first token after {self._first_token - self._started:.2f} s")
-        reason = str(end.get("stop_reason", "unknown"))
-        parts.append(f"stop reason: {reason} ({STOP_WORDS.get(reason, 'no reason given')})")
+        parts.append(f"stop reason: {end.get('stop_reason', 'unknown')}")
         return ", ".join(parts)
 
 

@@ -80,8 +80,8 @@ def spawn(
 ) -> None:
     """Start a background worker and wait until it is ready.
 
-    It goes on when the terminal closes. The model is fetched first if it is not here. A worker that dies while it loads is an error,
-    shown with the last lines of its log.
+    It goes on when the terminal closes. The model is fetched first if it is not here. A worker
+    that dies while it loads is an error, shown with the last lines of its log.
     """
     from llorch.cli.progress import spinner
     from llorch.daemon import spawn as spawning

@@ -37,8 +37,8 @@ app = new_app()
 EXAMPLES = """\b
 Examples:
     llorch serve-worker --model smollm2-135m
-    llorch serve-worker --model ./my.gguf --name my --orchestrator http://127.0.0.1:8080
-    llorch serve-worker --engine echo --echo-tps 50      (no model: repeats the prompt)
+    llorch serve-worker --model ./my.gguf --name my --orchestrator localhost:8080
+    llorch serve-worker --engine echo --echo-tps 50    (needs no model)
 """
 
 
@@ -106,7 +106,11 @@ def serve_worker(
     echo_load_seconds: Annotated[
         float | None,
         option(
-            "--echo-load-seconds", min=0, callback=finite, help="With --engine echo: load time."
+            "--echo-load-seconds",
+            min=0,
+            metavar="N",
+            callback=finite,
+            help="With --engine echo: how long loading takes.",
         ),
     ] = None,
     exit_with_parent: Annotated[bool, option("--exit-with-parent", hidden=True)] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import final
+from typing import Any, final
 
 
 def answer_of(*texts: str, **end):
@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
             return  # the client left
         self.daemon.sent.set()
 
-    def _send(self, number: int, event: object) -> None:
+    def _send(self, number: int, event: Any) -> None:
         if isinstance(event, threading.Event):
             event.wait(30)
         elif isinstance(event, bytes):
