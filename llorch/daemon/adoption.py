@@ -11,7 +11,7 @@ from llorch.core.events import Event, WorkerReported
 from llorch.daemon.membership import HEARTBEAT_SECONDS
 from llorch.daemon.process import OnEvent
 from llorch.errors import LlorchError
-from llorch.net.client import open_stream
+from llorch.net.client import ask
 from llorch.wire.reports import REPORTABLE, parse_report
 
 
@@ -30,8 +30,8 @@ async def adopt(url: str, tell: Callable[[Event], None], on_event: OnEvent) -> N
 async def _report(url: str, tell: Callable[[Event], None]) -> str | None:
     """Ask once; returns what is wrong, or None."""
     try:
-        answer = await open_stream("GET", f"{url}/health")
-        values = json.loads(await answer.read())
+        _, health = await ask("GET", f"{url}/health")
+        values = json.loads(health)
         report = parse_report(_as_report(url, values))
     except LlorchError as error:
         return error.message

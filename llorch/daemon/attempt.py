@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 
 from llorch.core.effects import Dispatch
@@ -16,11 +17,13 @@ from llorch.core.events import AttemptEnded, AttemptLost, AttemptRefused, Event
 from llorch.core.task import Fact
 from llorch.daemon.record import TaskRecord
 from llorch.errors import LlorchError, Unreachable, WorkerLost
-from llorch.net.client import Answer, open_stream
+from llorch.net.client import Answer, ask, open_stream
 from llorch.net.control_errors import error_of
 from llorch.wire import sse
 from llorch.wire.tasks import Attempt
 from llorch.wire.transcripts import outcome_of
+
+log = logging.getLogger("llorch.orchestrator")
 
 
 class AttemptRun:
@@ -31,9 +34,11 @@ class AttemptRun:
         self._order = order
         self._tell = tell
         self._answer: Answer | None = None
+        self._severed = False
         self._log_start = len(record.log.data)
         self.received = record.sink()
         self.task = asyncio.ensure_future(self._open())
+        self.task.add_done_callback(self._opened)
 
     async def _open(self) -> None:
         order, record = self._order, self._record
@@ -50,17 +55,24 @@ class AttemptRun:
                 body=record.body(attempt, order.deadline_ms),
             )
             self._answer = answer
+            if self._severed:  # too late for the cancellation to be seen
+                await answer.aclose()
             if answer.status != 200:
                 await self._refused(answer)
                 return
         except (Unreachable, WorkerLost) as error:
             self._lost(error.message)
             return
-        except asyncio.CancelledError:
-            self._lost("the orchestrator closed the connection")
-            raise
         record.open(order.worker_id)
         answer.attach(self)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        """Opening is over: what ended it before it could say so is told here."""
+        if task.cancelled():
+            self._lost("the orchestrator closed the connection")
+        elif task.exception() is not None:
+            log.error("internal error in an attempt", exc_info=task.exception())
+            self._lost("internal error")
 
     async def _refused(self, answer: Answer) -> None:
         body = await answer.read()
@@ -93,6 +105,7 @@ class AttemptRun:
 
     def sever(self) -> None:
         """Close the connection to the worker."""
+        self._severed = True
         if self._answer is not None:
             self._answer.connection.close()
         else:
@@ -103,8 +116,7 @@ async def ask_to_cancel(url: str, task_id: str) -> bool:
     """Ask a worker to stop a task; False when it cannot be asked or does not know the task."""
     body = json.dumps({"task_id": task_id}).encode()
     try:
-        answer = await open_stream("POST", f"{url}/cancel", body=body)
-        await answer.read()
+        status, _ = await ask("POST", f"{url}/cancel", body=body)
     except LlorchError:
         return False
-    return answer.status == 202
+    return status == 202

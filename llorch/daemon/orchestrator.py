@@ -16,7 +16,7 @@ from llorch.core.scheduler import Limits
 from llorch.daemon.adoption import adopt
 from llorch.daemon.fleet_routes import FleetRoutes
 from llorch.daemon.openai_routes import OpenAIRoutes
-from llorch.daemon.process import OnEvent, stop_on_signals
+from llorch.daemon.process import OnEvent, end_tasks, stop_on_signals
 from llorch.daemon.shell import Shell
 from llorch.daemon.task_routes import TaskRoutes
 from llorch.net.listener import HttpServer
@@ -41,12 +41,22 @@ class OrchestratorSettings:
 def run_orchestrator(settings: OrchestratorSettings, on_event: OnEvent) -> int:
     """Serve until a signal; returns the exit code. Raises BindFailed. on_event: told `ready`,
     `adopted`, `unreachable`, `draining`, each with its facts."""
-    return asyncio.run(_serve(settings, on_event))
+
+    async def serve() -> int:
+        limits = Limits(queue_capacity=settings.queue_capacity)
+        return await orchestrate(settings, limits, on_event, stop_on_signals())
+
+    return asyncio.run(serve())
 
 
-async def _serve(settings: OrchestratorSettings, on_event: OnEvent) -> int:
-    asked_to_stop = stop_on_signals()
-    shell = Shell(Limits(queue_capacity=settings.queue_capacity))
+async def orchestrate(
+    settings: OrchestratorSettings,
+    limits: Limits,
+    on_event: OnEvent,
+    asked_to_stop: asyncio.Event,
+) -> int:
+    """Bind, serve, and leave when asked to."""
+    shell = Shell(limits)
     server = HttpServer(orchestrator_router(shell))
     await server.bind(settings.bind_host, settings.bind_port)
     on_event("ready", {"url": server.url})
@@ -54,15 +64,17 @@ async def _serve(settings: OrchestratorSettings, on_event: OnEvent) -> int:
     background += [
         asyncio.ensure_future(adopt(url, shell.tell, on_event)) for url in settings.workers
     ]
-    stop = asyncio.ensure_future(_until(asked_to_stop))
-    await asyncio.wait([*background, stop], return_when=asyncio.FIRST_COMPLETED)
-    on_event("draining", {})
-    await _leave(shell, settings.grace_seconds)
-    await server.close(CLOSE_SECONDS)
-    for task in (*background, stop):
-        task.cancel()
-        if task.done() and not task.cancelled():
-            task.result()  # a background task ends only by a bug: let it be seen
+    stop = asyncio.ensure_future(asked_to_stop.wait())
+    try:
+        await asyncio.wait([*background, stop], return_when=asyncio.FIRST_COMPLETED)
+        on_event("draining", {})
+        await _leave(shell, settings.grace_seconds)
+    finally:
+        await server.close(CLOSE_SECONDS)
+        ended = [task for task in background if task.done()]
+        await end_tasks(stop, *background, *shell.side_tasks)
+    for task in ended:
+        task.result()  # a background task ends only by a bug: let it be seen
     return 0
 
 
@@ -73,10 +85,6 @@ def orchestrator_router(shell: Shell) -> Router:
     OpenAIRoutes(shell, int(time.time())).add_to(router)
     FleetRoutes(shell).add_to(router)
     return router
-
-
-async def _until(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 async def _tick(shell: Shell) -> None:

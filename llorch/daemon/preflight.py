@@ -13,7 +13,7 @@ from typing import Any
 from llorch.core.fleet import Fleet, Worker
 from llorch.core.types import TaskRequest
 from llorch.errors import ContextLengthExceeded, LlorchError
-from llorch.net.client import open_stream
+from llorch.net.client import ask
 from llorch.wire import sse
 
 SPECIAL_TOKENS = 16  # what a tokenizer may add around a plain prompt
@@ -47,9 +47,9 @@ async def _count(request: TaskRequest, worker: Worker) -> int | None:
     else:
         body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
     try:
-        answer = await open_stream("POST", f"{worker.report.url}/tokenize", body=sse.encode(body))
-        values = json.loads(await answer.read())
+        status, answer = await ask("POST", f"{worker.report.url}/tokenize", body=sse.encode(body))
+        values = json.loads(answer)
     except (LlorchError, ValueError):
         return None
-    count = values.get("n_prompt_tokens") if answer.status == 200 else None
+    count = values.get("n_prompt_tokens") if status == 200 else None
     return count if isinstance(count, int) else None

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 T = TypeVar("T")
 OnEvent = Callable[[str, dict[str, Any]], None]
 INTERRUPTED = 130
+STDIN = 0
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -31,6 +31,15 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     return asked
+
+
+async def end_tasks(*tasks: asyncio.Future[Any] | None) -> None:
+    """Cancel what still runs of these and wait for its end. An exception of theirs that nobody
+    asked for by now came too late to matter."""
+    known = [task for task in tasks if task is not None]
+    for task in known:
+        task.cancel()
+    await asyncio.gather(*known, return_exceptions=True)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -64,9 +73,11 @@ def end_with_stdin(then: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
 
     def target() -> None:
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
-        loop.call_soon_threadsafe(then)
+        with contextlib.suppress(OSError):  # it was never open: nobody holds it either
+            while os.read(STDIN, 4096):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(then)
 
     threading.Thread(target=target, daemon=True).start()
 

@@ -53,7 +53,8 @@ class Progress:
 
 @dataclass(slots=True)
 class Run:
-    """A running or waiting answer. dispatched: it came through an orchestrator."""
+    """A running or waiting answer. dispatched: it came through an orchestrator. place: where in
+    the line its client last heard that it is."""
 
     start: Start
     request: GenerateRequest
@@ -61,6 +62,7 @@ class Run:
     dispatched: bool
     write: Callable[[bytes], None]
     turn: asyncio.Event = field(default_factory=asyncio.Event)
+    place: int | None = None
     progress: Progress = field(default_factory=Progress)
     finished: Finished | None = None
     _stopped: StopReason | LlorchError | None = None
@@ -83,7 +85,7 @@ class Run:
             await asyncio.wait([self._pump])
         finally:
             self._pump.cancel()
-        if self._pump.cancelled():
+        if self._pump.cancelled() or (self._stopped is not None and self.finished is None):
             self._cut_off()
         else:
             self._pump.result()

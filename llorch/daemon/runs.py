@@ -33,7 +33,8 @@ class Ask:
 
 
 class Runs:
-    """The runs of one loaded engine. `on_change` is called when slots are taken or freed."""
+    """The runs of one loaded engine. `on_change` is called when one that did not come through an
+    orchestrator takes or frees a slot."""
 
     def __init__(
         self, engine: Engine, facts: EngineFacts, worker_id: str, model: str, line_bound: int
@@ -48,6 +49,7 @@ class Runs:
         self._worker_id = worker_id
         self._runs: dict[str, Run] = {}
         self._service_seconds = PRIOR_SECONDS
+        self._closed: LlorchError | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -61,6 +63,8 @@ class Runs:
         """Answer a request: a stream if it asks for one, else whole. Raises every error that can
         be told before the answer begins."""
         prompt = await self._prepare(ask.request)
+        if self._closed is not None:
+            raise self._closed
         run = self._new_run(ask, prompt)
         run_id = _run_id(ask.attempt.task_id, ask.attempt.number)
         if self.line.enter(run_id) is None:
@@ -72,7 +76,7 @@ class Runs:
         )
         exchange.over.add_done_callback(lambda _: run.stop(StopReason.CANCELLED))
         try:
-            self.on_change()
+            self._note_change(run)
             await (self._stream if ask.request.stream else self._whole)(run, exchange)
         finally:
             deadline.cancel()
@@ -86,7 +90,8 @@ class Runs:
         return bool(found)
 
     def stop_all(self, error: LlorchError) -> None:
-        """End every run with an error."""
+        """End every run with an error, and take none any more."""
+        self._closed = error
         for run in list(self._runs.values()):
             run.stop(error)
 
@@ -140,14 +145,17 @@ class Runs:
     async def _stream(self, run: Run, exchange: Exchange) -> None:
         out = exchange.stream(200, sse.HEADERS)
         run.write = out.write
-        if not run.turn.is_set():
-            self._announce(_run_id(run.start.task_id, run.start.attempt))
+        self._announce_places()
         try:
             self._count(await run.serve(self.engine))
-        except LlorchError as error:
-            self.metrics.failed(error)
-            out.write(run.renderer.failed(error))
-        out.end()
+        except Exception as error:
+            told = error if isinstance(error, LlorchError) else LlorchError("internal error")
+            self.metrics.failed(told)
+            out.write(run.renderer.failed(told))
+            if told is not error:
+                raise  # a bug: the server logs it
+        finally:
+            out.end()
 
     async def _whole(self, run: Run, exchange: Exchange) -> None:
         pieces: list[bytes] = []
@@ -172,20 +180,27 @@ class Runs:
 
     def _remove(self, run_id: str) -> None:
         """Give the slot on, and tell those who still wait their new place."""
-        del self._runs[run_id]
+        gone = self._runs.pop(run_id)
         for admitted in self.line.leave(run_id):
             self._runs[admitted].turn.set()
-        for waiting in self.line.waiting:
-            self._announce(waiting)
+        self._announce_places()
         if not self._runs:
             self._idle.set()
-        self.on_change()
+        self._note_change(gone)
 
-    def _announce(self, run_id: str) -> None:
-        run = self._runs[run_id]
-        place = self.line.waiting.index(run_id)
-        wait_seconds = (place + 1) * self._service_seconds / self.line.slots
-        run.write(run.renderer.queued(place, int(1000 * wait_seconds)))
+    def _announce_places(self) -> None:
+        """Tell those who wait how many are before them, where that is news."""
+        for place, run_id in enumerate(self.line.waiting):
+            run = self._runs[run_id]
+            if run.place != place:
+                run.place = place
+                wait_seconds = (place + 1) * self._service_seconds / self.line.slots
+                run.write(run.renderer.queued(place, int(1000 * wait_seconds)))
+
+    def _note_change(self, run: Run) -> None:
+        """An orchestrator knows of the slots that it gave out, not of the others."""
+        if not run.dispatched:
+            self.on_change()
 
 
 def _run_id(task_id: str, attempt: int) -> str:

@@ -46,7 +46,7 @@ class Shell:
         self._attempts: dict[tuple[str, int], AttemptRun] = {}
         self._facts: deque[on.Event] = deque()
         self._busy = False
-        self._side_tasks: set[asyncio.Task[None]] = set()
+        self.side_tasks: set[asyncio.Task[None]] = set()
         self._doers: dict[type, Callable[[Any], None]] = {
             do.Accept: lambda _: None,
             do.Refuse: self._refuse,
@@ -227,5 +227,5 @@ class Shell:
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
-        self._side_tasks.add(task)
-        task.add_done_callback(self._side_tasks.discard)
+        self.side_tasks.add(task)
+        task.add_done_callback(self.side_tasks.discard)

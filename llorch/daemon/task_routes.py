@@ -9,7 +9,7 @@ from llorch.core import events as on
 from llorch.daemon.preflight import refuse_overlong
 from llorch.daemon.record import EXECUTE, TaskRecord
 from llorch.daemon.shell import Shell
-from llorch.errors import OffsetLost
+from llorch.errors import OffsetLost, TaskNotFound
 from llorch.net.exchange import Request
 from llorch.net.router import Router
 from llorch.wire import sse
@@ -98,6 +98,8 @@ class TaskRoutes:
     async def events(self, request: Request) -> None:
         """GET /v2/tasks/{id}/events: all frames, or those after Last-Event-ID (or ?after=)."""
         record = self._shell.find(request.parts["task_id"])
+        if not record.is_task:
+            raise TaskNotFound("the events of an OpenAI request go to its client alone")
         last_id = request.headers.get("last-event-id") or request.query.get("after", "")
         offset = 0
         if last_id:

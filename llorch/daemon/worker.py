@@ -24,6 +24,7 @@ from llorch.daemon.membership import Membership
 from llorch.daemon.process import (
     OnEvent,
     address_towards,
+    end_tasks,
     end_with_stdin,
     in_thread,
     stop_on_signals,
@@ -84,7 +85,11 @@ def run_worker(settings: WorkerSettings, fetch_model: FetchModel, on_event: OnEv
     """Serve until a signal; returns the exit code. Raises BindFailed, and whatever keeps the model
     from being fetched or loaded. on_event: told `bound`, `loading`, `ready`, `registered`,
     `unregistered`, `draining`, each with its facts."""
-    return asyncio.run(WorkerDaemon(settings, fetch_model, on_event).run())
+
+    async def serve() -> int:
+        return await WorkerDaemon(settings, fetch_model, on_event).run(stop_on_signals())
+
+    return asyncio.run(serve())
 
 
 class WorkerDaemon:
@@ -99,6 +104,7 @@ class WorkerDaemon:
         self._server = HttpServer(worker_router(self))
         self._engine: Engine | None = None
         self._membership: Membership | None = None
+        self._keeping: asyncio.Future[None] | None = None
         self.worker_id = ""
         self.model = settings.name
         self.status = WorkerStatus.LOADING
@@ -127,9 +133,8 @@ class WorkerDaemon:
 
     # -- life -----------------------------------------------------------------------------------
 
-    async def run(self) -> int:
-        """Bind, load, serve, leave."""
-        asked_to_stop = stop_on_signals()
+    async def run(self, asked_to_stop: asyncio.Event) -> int:
+        """Bind, load, serve, and leave when asked to."""
         if self._settings.exit_with_parent:
             end_with_stdin(asked_to_stop.set)
         await self._server.bind(self._settings.bind_host, self._settings.bind_port)
@@ -145,19 +150,18 @@ class WorkerDaemon:
     async def _load_and_serve(self, asked_to_stop: asyncio.Event) -> int:
         stop = asyncio.ensure_future(asked_to_stop.wait())
         loading = asyncio.ensure_future(self._load())
-        await asyncio.wait([stop, loading], return_when=asyncio.FIRST_COMPLETED)
-        if not loading.done():
-            loading.cancel()
-            await asyncio.wait([loading])
-            return 0
-        engine = loading.result()
-        died = asyncio.ensure_future(engine.wait_dead())
-        keeping = asyncio.ensure_future(self._keep_membership())
-        await asyncio.wait([stop, died], return_when=asyncio.FIRST_COMPLETED)
-        reason = died.result() if died.done() else ""
-        await self._leave(reason)
-        for task in (stop, died, keeping):
-            task.cancel()
+        died: asyncio.Future[str] | None = None
+        try:
+            await asyncio.wait([stop, loading], return_when=asyncio.FIRST_COMPLETED)
+            if not loading.done():
+                return 0
+            died = asyncio.ensure_future(loading.result().wait_dead())
+            self._join()
+            await asyncio.wait([stop, died], return_when=asyncio.FIRST_COMPLETED)
+            reason = died.result() if died.done() else ""
+            await self._leave(reason)
+        finally:
+            await end_tasks(stop, loading, died, self._keeping)
         if reason:
             raise EngineFailed(reason)
         return 0
@@ -189,12 +193,13 @@ class WorkerDaemon:
             "reasons": list(choice.reasons),
         }
 
-    async def _keep_membership(self) -> None:
+    def _join(self) -> None:
+        """Become a member of the fleet, if there is one."""
         if self._settings.orchestrator is None or self.loaded is None:
             return
         self._membership = Membership(self._settings.orchestrator, self.report, self._on_event)
         self.loaded.on_change = self._membership.poke
-        await self._membership.keep()
+        self._keeping = asyncio.ensure_future(self._membership.keep())
 
     async def _leave(self, reason: str) -> None:
         """Drain within the grace, or fail at once, and leave the fleet."""
@@ -211,6 +216,7 @@ class WorkerDaemon:
         self.loaded.stop_all(ShuttingDown("the worker is shutting down"))
         await asyncio.wait([idle], timeout=CLOSE_SECONDS)
         idle.cancel()
+        await end_tasks(self._keeping)  # a report after the goodbye would bring the worker back
         if self._membership is not None:
             await self._membership.leave()
 

@@ -75,7 +75,7 @@ class WorkerRoutes:
         values = decode_object(request.body)
         task = replace(self._mine(parse_task(values)), stream=True)
         attempt = parse_attempt(values, str(uuid.uuid4()))
-        ask = Ask(task, attempt, lambda _prompt: TaskRenderer())
+        ask = Ask(task, attempt, lambda _prompt: TaskRenderer(attempt.number))
         await self._worker.runs().serve(ask, request.exchange)
 
     async def openai(

@@ -22,6 +22,7 @@ from llorch.net.body import BadBody, Decoder, decoder
 Headers = list[tuple[bytes, bytes]]
 READ_BYTES = 65536
 CONNECT_SECONDS = 10.0
+ASK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Connection(asyncio.BufferedProtocol):
         self._sink: Sink | None = None
         self._early: list[bytes] = []
         self._over: bool | None = None  # how the body ended, before there was a sink
+        self._closed_here = False
         self.transport: asyncio.Transport | None = None
         self.head: asyncio.Future[h11.Response] = asyncio.get_running_loop().create_future()
 
@@ -110,7 +112,8 @@ class Connection(asyncio.BufferedProtocol):
         """The other side is gone, or we closed."""
         if not self.head.done():
             self.head.set_exception(WorkerLost("the connection broke before the answer began"))
-        self._end(exc is None and self._decoder is not None and self._decoder.close())
+        whole = exc is None and not self._closed_here
+        self._end(whole and self._decoder is not None and self._decoder.close())
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -184,18 +187,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._over is not None:
             sink.ended(self._over)
 
-    def pause(self) -> None:
-        """Read nothing for a while: the other side will have to wait."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read on."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
-
     def close(self) -> None:
-        """Close at once."""
+        """Close at once; a body that was still arriving counts as broken off."""
+        self._closed_here = True
         if self.transport is not None:
             self.transport.abort()
 
@@ -257,6 +251,27 @@ async def open_stream(
         connection.close()
         raise
     return Answer(response.status_code, list(response.headers), connection)
+
+
+async def ask(
+    method: str, url: str, *, body: bytes = b"", seconds: float = ASK_SECONDS
+) -> tuple[int, bytes]:
+    """A small request, whole: the answer's status and body.
+
+    Raises Unreachable when it has not come in `seconds`, else what `open_stream` raises.
+    """
+    try:
+        return await asyncio.wait_for(_ask(method, url, body), seconds)
+    except (TimeoutError, asyncio.TimeoutError):
+        raise Unreachable(f"{url} did not answer within {seconds:g} s") from None
+
+
+async def _ask(method: str, url: str, body: bytes) -> tuple[int, bytes]:
+    answer = await open_stream(method, url, body=body)
+    try:
+        return answer.status, await answer.read()
+    finally:
+        await answer.aclose()
 
 
 async def _connect(address: Address, method: str, seconds: float) -> Connection:

@@ -70,7 +70,7 @@ class OpenAIStreamRenderer(_OpenAIRenderer):
             delta = {"role": "assistant", "content": ""}
             return self._chunk({"delta": delta}, None, f"s{start.attempt}")
         if self._echo:
-            return self._chunk({"text": self._echo}, None, f"s{start.attempt}")
+            return self._chunk({"text": self._echo}, None, "echo")  # text: not to be sent twice
         return b""
 
     def text(self, event: TextMade) -> bytes:
