@@ -82,6 +82,8 @@ def root(
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line (default: the process's own) and return its exit code."""
+    if sys.stderr is None:  # closed by the caller: whatever is said there goes nowhere
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         _flush()

@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 
 
 def log_line(text: str) -> None:
-    """One line for eyes, with the local time."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-    sys.stderr.flush()
+    """One line for eyes, with the local time. A daemon goes on when its log cannot be written."""
+    try:
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        return
 
 
 def json_line(event: str, facts: dict[str, Any]) -> None:
-    """One event for a program. A reader that left does not stop the daemon."""
+    """One event for a program. A reader that left does not end the daemon either."""
     try:
         sys.stdout.write(json.dumps({"event": event, **facts}, default=str) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         return
 
 

@@ -37,7 +37,7 @@ class Feed:
     def __init__(self, target: Target, body: dict[str, Any]) -> None:
         self._target = target
         self._body = body
-        self._queue: queue.SimpleQueue[StreamedEvent | LlorchError | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[StreamedEvent | Exception | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -45,14 +45,14 @@ class Feed:
             for event in self._target.stream(self._body):
                 self._queue.put(event)
             self._queue.put(None)
-        except LlorchError as error:
+        except Exception as error:  # raised again where the main thread takes it out
             self._queue.put(error)
 
     def __iter__(self) -> Iterator[StreamedEvent]:
         """Events up to the last. Raises the daemon's error, and WorkerLost where none came last."""
         while True:
             event = self._queue.get()
-            if isinstance(event, LlorchError):
+            if isinstance(event, Exception):
                 raise event
             if event is None:
                 place = place_of(self._target.url)

@@ -54,8 +54,11 @@ class LineProgress:
         self._write(text)
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        try:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+        except OSError:
+            return  # the work is what matters, not who watches it
 
 
 class BarProgress:

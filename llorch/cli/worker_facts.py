@@ -10,9 +10,17 @@ if TYPE_CHECKING:
 
 def listed_workers() -> list[dict[str, Any]]:
     """All workers of this machine, dead ones too, each with its status now."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from llorch.store import workers
 
-    return [worker_facts(record, _status(record)) for record in workers.records()]
+    found = workers.records()
+    # All are asked at once: a worker that does not answer takes its two seconds only once.
+    with ThreadPoolExecutor(max_workers=max(1, len(found))) as threads:
+        return [
+            worker_facts(record, status)
+            for record, status in zip(found, threads.map(_status, found), strict=True)
+        ]
 
 
 def _status(record: WorkerRecord) -> str:

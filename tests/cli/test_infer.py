@@ -6,11 +6,14 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
 
+from tests.cli.conftest import LLORCH
 from tests.cli.fake_daemon import answer_of
+from tests.cli.terminal import in_terminal
 
 FULL = {"error": {"code": "ADMISSION_REJECT", "message": "the queue is full", "hint": "later"}}
 
@@ -124,14 +127,9 @@ def test_an_inherited_idle_pipe_does_not_hang_the_command(cli, daemon, running):
     assert b"note: nothing on stdin" in err
 
 
-def test_closed_stdin_does_no_harm(cli, daemon):
-    import subprocess
-
-    from tests.cli.conftest import LLORCH
-
-    command = [*LLORCH, "infer", "--worker", daemon.address, "--prompt", "x"]
-    ran = subprocess.run(
-        ["bash", "-c", '"$@" <&-', "_", *command],
+def _with_redirection(cli, redirection, *arguments):
+    return subprocess.run(
+        ["bash", "-c", f'"$@" {redirection}', "_", *LLORCH, *arguments],
         capture_output=True,
         text=True,
         env=cli.environment,
@@ -139,24 +137,15 @@ def test_closed_stdin_does_no_harm(cli, daemon):
         timeout=60,
         check=False,
     )
+
+
+def test_closed_stdin_does_no_harm(cli, daemon):
+    ran = _with_redirection(cli, "<&-", "infer", "--worker", daemon.address, "--prompt", "x")
     assert (ran.returncode, ran.stdout) == (0, "Hello world\n")
 
 
 def test_closed_stdout_is_told(cli, daemon):
-    import subprocess
-
-    from tests.cli.conftest import LLORCH
-
-    command = [*LLORCH, "infer", "--worker", daemon.address, "--prompt", "x"]
-    ran = subprocess.run(
-        ["bash", "-c", '"$@" >&-', "_", *command],
-        capture_output=True,
-        text=True,
-        env=cli.environment,
-        cwd=cli.home,
-        timeout=60,
-        check=False,
-    )
+    ran = _with_redirection(cli, ">&-", "infer", "--worker", daemon.address, "--prompt", "x")
     assert ran.returncode == 1
     assert ran.stderr.startswith("Error: stdout is closed")
 
@@ -366,8 +355,6 @@ def test_the_statistics_do_without_what_an_older_daemon_leaves_out(ask, daemon):
 
 
 def test_on_a_terminal_the_wait_and_the_reading_are_shown_and_wiped(cli, daemon):
-    from tests.cli.terminal import in_terminal
-
     daemon.events = [
         ("queued", {"queue_position": 3}),
         ("progress", {"prompt_done": 64, "prompt_total": 640}),
@@ -376,3 +363,8 @@ def test_on_a_terminal_the_wait_and_the_reading_are_shown_and_wiped(cli, daemon)
     shown = in_terminal(cli, "infer", "--worker", daemon.address, "--prompt", "x")
     assert "waiting, number 3 in the queue\r\x1b[Kreading the prompt: 64 of 640 tokens" in shown
     assert "\r\x1b[KHello\r\n" in shown
+
+
+def test_closed_stderr_does_no_harm(cli, daemon):
+    ran = _with_redirection(cli, "2>&-", "infer", "--worker", daemon.address, "--prompt", "x")
+    assert (ran.returncode, ran.stdout) == (0, "Hello world\n")
