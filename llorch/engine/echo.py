@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import time
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,8 +91,9 @@ class EchoEngine:
         assert self._free is not None
         async with self._free:
             started = time.monotonic()
-            async for progress in self._read(len(prompt)):
-                yield progress
+            async with aclosing(self._read(len(prompt))) as read:
+                async for progress in read:
+                    yield progress
             answer = self._answer(request, prompt, (time.monotonic() - started) * 1000)
             while answer.finished is None:
                 for piece in answer.step():
