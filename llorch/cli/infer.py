@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llorch.cli.complete import model_ids
 from llorch.cli.lazy import new_app
 from llorch.cli.options import (
     SEED_LIMIT,
@@ -64,6 +65,7 @@ def infer(
             "--model",
             "-m",
             metavar="MODEL",
+            autocompletion=model_ids,
             help="The model (default: the one that is served, else smollm2-135m).",
             envvar=["LLORCH_INFER_MODEL", "LLORCH_MODEL"],
             show_envvar=False,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llorch.cli.complete import model_ids
 from llorch.cli.lazy import new_app
 from llorch.cli.options import Json, option
 from llorch.cli.render import print_json, print_table, say, size
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 app = new_app()
 
-ModelId = Annotated[str, typer.Argument(metavar="ID", help="As catalog shows it.")]
+ModelId = Annotated[
+    str, typer.Argument(metavar="ID", help="As catalog shows it.", autocompletion=model_ids)
+]
 
 
 @app.callback()
@@ -98,7 +101,11 @@ def list_models(json: Json = False) -> None:
 def download(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="ID...", help="Catalog ids, or hf:org/repo[@rev][:file or quant]."),
+        typer.Argument(
+            metavar="ID...",
+            help="Catalog ids, or hf:org/repo[@rev][:file or quant].",
+            autocompletion=model_ids,
+        ),
     ],
     json: Json = False,
 ) -> None:
@@ -184,7 +191,8 @@ def unregister(model_id: ModelId, json: Json = False) -> None:
 @app.command()
 def verify(
     model_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="As list shows them.")
+        list[str] | None,
+        typer.Argument(metavar="[ID...]", help="As list shows them.", autocompletion=model_ids),
     ] = None,
     everything: Annotated[bool, option("--all", help="All models on this machine.")] = False,
     json: Json = False,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from llorch.cli.complete import model_ids
 from llorch.cli.options import (
     Batch,
     Ctx,
@@ -38,6 +39,7 @@ def spawn(
             "--model",
             "-m",
             metavar="MODEL",
+            autocompletion=model_ids,
             help="A catalog id, a GGUF path or hf:org/repo[@rev][:file or quant].",
             envvar=["LLORCH_POOL_WORKER_SPAWN_MODEL", "LLORCH_MODEL"],
             show_envvar=False,

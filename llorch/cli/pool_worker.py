@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llorch.cli.complete import worker_ids
 from llorch.cli.lazy import new_app
 from llorch.cli.options import (
     Json,
@@ -60,7 +61,10 @@ def _row(worker: dict[str, Any]) -> tuple[str, ...]:
 
 @app.command()
 def stop(
-    worker_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As list shows them.")],
+    worker_ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID...", help="As list shows them.", autocompletion=worker_ids),
+    ],
     grace: StopGrace = 30.0,
     json: Json = False,
 ) -> None:
@@ -110,7 +114,9 @@ def _stop_all(records: "Sequence[WorkerRecord]", grace: float, as_json: bool) ->
 
 @app.command()
 def logs(
-    worker_id: Annotated[str, typer.Argument(metavar="ID", help="As list shows it.")],
+    worker_id: Annotated[
+        str, typer.Argument(metavar="ID", help="As list shows it.", autocompletion=worker_ids)
+    ],
     follow: Annotated[
         bool, option("--follow", "-f", help="Go on until the worker ends or Ctrl-C.")
     ] = False,

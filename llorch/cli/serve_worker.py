@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from llorch.cli.complete import model_ids
 from llorch.cli.daemon_log import errors_as_events, event_sink
 from llorch.cli.lazy import new_app
 from llorch.cli.options import (
@@ -50,6 +51,7 @@ def serve_worker(
             "--model",
             "-m",
             metavar="MODEL",
+            autocompletion=model_ids,
             help="A catalog id, a GGUF path or hf:org/repo[@rev][:file or quant].",
             envvar=["LLORCH_SERVE_WORKER_MODEL", "LLORCH_MODEL"],
             show_envvar=False,

@@ -243,6 +243,19 @@ def test_a_shell_completes_options(cli):
     assert ran.stdout.split() == ["--max-tokens"]
 
 
+@pytest.mark.parametrize(
+    "words,expected",
+    [
+        ("llorch infer --model smol", "smollm2-135m"),
+        ("llorch pool models remove tiny", "tinyllama"),
+    ],
+)
+def test_a_shell_completes_the_names_of_models(cli, words, expected):
+    where = str(words.count(" "))
+    ran = cli(_LLORCH_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=where)
+    assert ran.stdout.split() == [expected]
+
+
 def test_the_completion_script_is_for_the_name_llorch(cli):
     # The shell is told from the parent process, so a shell must start it.
     words = [sys.executable, LLORCH[1], "--show-completion"]

@@ -105,6 +105,11 @@ def test_stop_ends_the_worker_and_forgets_it(pool, worker):
     assert not alive(worker["pid"])
 
 
+def test_a_shell_completes_the_ids_of_workers(pool, worker):
+    words = {"COMP_WORDS": "llorch pool worker stop cp", "COMP_CWORD": "4"}
+    assert pool(_LLORCH_COMPLETE="complete_bash", **words).stdout.split() == [worker["id"]]
+
+
 def test_stop_of_an_unknown_worker_stops_none(pool, worker):
     ran = pool("pool", "worker", "stop", worker["id"], "nobody")
     assert ran.returncode == 1

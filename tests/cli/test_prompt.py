@@ -10,8 +10,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from llorch.cli import infer_prompt
 from llorch.cli.infer_prompt import assemble_prompt
 from llorch.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def _impatience(monkeypatch):
+    monkeypatch.setattr(infer_prompt, "FIRST_BYTE_SECONDS", 0.05)
 
 
 @contextmanager
@@ -90,7 +96,7 @@ def test_a_dash_waits_for_a_slow_writer():
         os.close(writing)
 
     with stdin_of(reading) as stdin:
-        timer = threading.Timer(0.8, write_late)
+        timer = threading.Timer(0.2, write_late)
         timer.start()
         assert prompt_of(["-"], stdin)[0] == "late"
         timer.join()
