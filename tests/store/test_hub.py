@@ -247,6 +247,17 @@ def test_removing_takes_this_models_files_and_leaves_the_others(hub: Hub, tmp_pa
     assert not blobs.parent.exists()
 
 
+def test_a_blob_that_another_revision_uses_stays(hub: Hub) -> None:
+    hub.add(REPO, "m.gguf", DATA)
+    path = fetch(f"hf:{REPO}:m.gguf")
+    older = path.parent.with_name("f" * 40) / "m.gguf"
+    older.parent.mkdir()
+    older.symlink_to(path.readlink())
+    assert models.remove(f"hf:{REPO}:m.gguf") == 0
+    assert older.read_bytes() == DATA
+    assert models.remove(f"hf:{REPO}@{'f' * 40}:m.gguf") == len(DATA)
+
+
 def test_a_cache_that_cannot_be_written_is_named(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,8 @@ from llorch.errors import ChecksumMismatch, DownloadFailed, NoSpace
 from llorch.store import downloads, space, wheel
 from llorch.store.entries import ModelEntry, PyPiWheel
 from llorch.store.paths import models_dir
-from tests.store.processes import kill, start
+from llorch.store.processes import process_start
+from tests.store.processes import kill, start, until
 from tests.store.recorder import Cancelled, Recorder
 from tests.store.web import Fault, Web, sha256
 
@@ -267,6 +268,24 @@ def test_another_python_lends_its_pip(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none/python3"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert downloads.ensure(entry_of(), Recorder()).read_bytes() == DATA
+
+
+def test_a_cancel_ends_what_pip_started_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid_file = tmp_path / "pid"
+    told = f'echo $! > "{pid_file}.new"; mv "{pid_file}.new" "{pid_file}"'
+    body = f'[ "$1" = -c ] && exit 0; sleep 600 & {told}; wait'
+    fake_python(tmp_path / "bin", "python3", body)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin/python3"))
+
+    def cancel(done: int) -> None:
+        if pid_file.exists():
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        downloads.ensure(entry_of(), Recorder(cancel))
+    until(lambda: process_start(int(pid_file.read_text())) is None)
 
 
 def test_without_any_pip_it_says_what_to_install(
