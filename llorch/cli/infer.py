@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llorch.cli.complete import model_ids
 from llorch.cli.lazy import new_app
 from llorch.cli.options import (
     SEED_LIMIT,
@@ -17,7 +16,9 @@ from llorch.cli.options import (
     Engine,
     Json,
     Threads,
+    address_option,
     finite,
+    model_option,
     option,
 )
 from llorch.errors import UsageError
@@ -61,35 +62,15 @@ def infer(
     ] = None,
     model: Annotated[
         str | None,
-        option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            autocompletion=model_ids,
-            help="The model (default: the one that is served, else smollm2-135m).",
-            envvar=["LLORCH_INFER_MODEL", "LLORCH_MODEL"],
-            show_envvar=False,
-        ),
+        model_option("INFER", "The model (default: the one that is served, else smollm2-135m)."),
     ] = None,
     worker: Annotated[
         str | None,
-        option(
-            "--worker",
-            metavar="HOST:PORT",
-            help="Ask this worker.",
-            envvar=["LLORCH_INFER_WORKER", "LLORCH_WORKER"],
-            show_envvar=False,
-        ),
+        address_option("worker", "INFER", "HOST:PORT", "Ask this worker."),
     ] = None,
     orchestrator: Annotated[
         str | None,
-        option(
-            "--orchestrator",
-            metavar="URL",
-            help="Ask this orchestrator.",
-            envvar=["LLORCH_INFER_ORCHESTRATOR", "LLORCH_ORCHESTRATOR"],
-            show_envvar=False,
-        ),
+        address_option("orchestrator", "INFER", "URL", "Ask this orchestrator."),
     ] = None,
     max_tokens: Annotated[
         int, option("--max-tokens", "-n", min=1, metavar="N", help="The longest answer, in tokens.")

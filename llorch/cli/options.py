@@ -5,11 +5,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from llorch.cli.complete import model_ids
 from llorch.errors import UsageError
 
 EngineName = Literal["auto", "llamacpp", "echo"]
 BackendName = Literal["auto", "cpu", "cuda", "metal"]
 SEED_LIMIT = 2**32 - 2
+MODEL_WORDS = "A catalog id, a GGUF path or hf:org/repo[@rev][:file or quant]."
 
 
 def option(*names: str, **settings: Any) -> Any:
@@ -49,6 +51,25 @@ Grace = Annotated[
 Insecure = Annotated[
     bool, option("--insecure", help="Allow a --bind that other machines can reach.")
 ]
+
+
+def model_option(command: str, help: str) -> Any:
+    """`--model` of a command (as in LLORCH_<COMMAND>_MODEL); LLORCH_MODEL is for all of them."""
+    return option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help=help,
+        autocompletion=model_ids,
+        envvar=[f"LLORCH_{command}_MODEL", "LLORCH_MODEL"],
+        show_envvar=False,
+    )
+
+
+def address_option(name: str, command: str, metavar: str, help: str) -> Any:
+    """`--orchestrator` or `--worker` of a command; LLORCH_<NAME> is for all of them."""
+    variables = [f"LLORCH_{command}_{name.upper()}", f"LLORCH_{name.upper()}"]
+    return option(f"--{name}", metavar=metavar, help=help, envvar=variables, show_envvar=False)
 
 
 def finite(value: float | None) -> float | None:

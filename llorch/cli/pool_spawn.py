@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from llorch.cli.complete import model_ids
 from llorch.cli.options import (
+    MODEL_WORDS,
     Batch,
     Ctx,
     Device,
@@ -14,7 +14,9 @@ from llorch.cli.options import (
     Json,
     Slots,
     Threads,
+    address_option,
     finite,
+    model_option,
     option,
 )
 from llorch.cli.render import print_json, say
@@ -35,15 +37,7 @@ def spawn(
     backend: SpawnBackend,
     model: Annotated[
         str | None,
-        option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            autocompletion=model_ids,
-            help="A catalog id, a GGUF path or hf:org/repo[@rev][:file or quant].",
-            envvar=["LLORCH_POOL_WORKER_SPAWN_MODEL", "LLORCH_MODEL"],
-            show_envvar=False,
-        ),
+        model_option("POOL_WORKER_SPAWN", MODEL_WORDS),
     ] = None,
     device: Device = None,
     port: Annotated[
@@ -60,12 +54,8 @@ def spawn(
     batch: Batch = None,
     orchestrator: Annotated[
         str | None,
-        option(
-            "--orchestrator",
-            metavar="URL",
-            help="Register with this orchestrator.",
-            envvar=["LLORCH_POOL_WORKER_SPAWN_ORCHESTRATOR", "LLORCH_ORCHESTRATOR"],
-            show_envvar=False,
+        address_option(
+            "orchestrator", "POOL_WORKER_SPAWN", "URL", "Register with this orchestrator."
         ),
     ] = None,
     timeout: Annotated[

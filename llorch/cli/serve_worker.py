@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from llorch.cli.complete import model_ids
 from llorch.cli.daemon_log import errors_as_events, event_sink
 from llorch.cli.lazy import new_app
 from llorch.cli.options import (
+    MODEL_WORDS,
     Backend,
     Batch,
     Ctx,
@@ -23,8 +23,10 @@ from llorch.cli.options import (
     Json,
     Slots,
     Threads,
+    address_option,
     finite,
     host_and_port,
+    model_option,
     option,
 )
 from llorch.cli.serve import curl_line, require_loopback
@@ -47,15 +49,7 @@ Examples:
 def serve_worker(
     model: Annotated[
         str | None,
-        option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            autocompletion=model_ids,
-            help="A catalog id, a GGUF path or hf:org/repo[@rev][:file or quant].",
-            envvar=["LLORCH_SERVE_WORKER_MODEL", "LLORCH_MODEL"],
-            show_envvar=False,
-        ),
+        model_option("SERVE_WORKER", MODEL_WORDS),
     ] = None,
     backend: Backend = "auto",
     device: Device = None,
@@ -77,13 +71,7 @@ def serve_worker(
     ] = "127.0.0.1:8001",
     orchestrator: Annotated[
         str | None,
-        option(
-            "--orchestrator",
-            help="Register with this orchestrator.",
-            metavar="URL",
-            envvar=["LLORCH_SERVE_WORKER_ORCHESTRATOR", "LLORCH_ORCHESTRATOR"],
-            show_envvar=False,
-        ),
+        address_option("orchestrator", "SERVE_WORKER", "URL", "Register with this orchestrator."),
     ] = None,
     advertise: Annotated[
         str | None,
