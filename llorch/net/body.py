@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 MAX_CHUNK_HEAD = 1024
+MAX_TRAILER = 64 * 1024
 
 
 class BadBody(ValueError):
@@ -72,6 +73,8 @@ class Chunked:
 
     def feed(self, data: bytes) -> bytes:
         """The data of the chunks, or parts of chunks, that have arrived."""
+        if not self._raw and not self._left and (body := _one_chunk(data)):
+            return body
         raw = self._raw + data if self._raw else data
         pieces: list[bytes] = []
         at = 0
@@ -120,6 +123,8 @@ class Chunked:
             return head_end + 4 - at
         end = raw.find(b"\r\n\r\n", head_end)
         if end < 0:
+            if len(raw) - head_end > MAX_TRAILER:
+                raise BadBody("a trailer is too long")
             return 0
         self.done = True
         return end + 4 - at
@@ -127,6 +132,19 @@ class Chunked:
     def close(self) -> bool:
         """Complete only if the last chunk came."""
         return self.done
+
+
+def _one_chunk(data: bytes) -> bytes:
+    """The data of a packet that is one whole chunk of less than 64 KiB, as a token's usually is;
+    empty for any other packet, which takes the long way."""
+    head_end = data.find(b"\r\n", 0, 6)
+    if head_end < 1 or not data[:head_end].isalnum():
+        return b""
+    try:
+        size = int(data[:head_end], 16)
+    except ValueError:
+        return b""
+    return data[head_end + 2 : -2] if len(data) == head_end + 4 + size else b""
 
 
 def decoder(method: str, status: int, headers: Iterable[tuple[bytes, bytes]]) -> Decoder:
