@@ -124,9 +124,9 @@ def infer(
 
     output = stdout_output()
     chosen = chosen_target(context, worker, orchestrator)
-    text = assemble_prompt(prompt or [], sys.stdin, lambda said: _note(said, quiet or json))
+    text = assemble_prompt(prompt or [], sys.stdin, lambda said: _note(said, quiet))
     wanted = {"engine": engine, "backend": backend, "ctx": ctx, "threads": threads}
-    place = _running(chosen, model) if chosen else _private(model, wanted, quiet or json)
+    place = _running(chosen, model) if chosen else _private(model, wanted, quiet)
     with place as (target, served_model):
         body = {
             "task_id": uuid.uuid4().hex,

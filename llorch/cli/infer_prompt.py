@@ -43,7 +43,14 @@ def assemble_prompt(parts: Sequence[str], stdin: TextIO | None, note: Callable[[
     prompt = "\n\n".join(text for text in texts if text)
     if not prompt:
         raise UsageError("stdin is empty" if "-" in parts else "there is no prompt", hint=_HOW)
+    if not _is_text(prompt):
+        raise UsageError("the prompt is not UTF-8 text")
     return prompt
+
+
+def _is_text(prompt: str) -> bool:
+    """Bytes of an argument that are no UTF-8 arrive as lone surrogates, which nothing can send."""
+    return not any("\ud800" <= character <= "\udfff" for character in prompt)
 
 
 def _readable(stdin: TextIO | None) -> TextIO:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def model_file(model: str, engine: str, quiet: bool) -> tuple[str, Path | None]:
+def model_file(model: str, engine: str, quiet: bool = False) -> tuple[str, Path | None]:
     """The name under which the model is served, and its file; the echo engine needs none.
 
     Raises ModelNotFound, ModelFileInvalid, DownloadFailed, UsageError, StoreFailed and NoSpace.

@@ -19,6 +19,13 @@ def option(*names: str, **settings: Any) -> Any:
     return typer.Option(*names, **({"show_envvar": "envvar" in settings} | settings))
 
 
+def finite(value: float | None) -> float | None:
+    """Refuse nan and inf, which no request can carry."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("must be an ordinary number")
+    return value
+
+
 Json = Annotated[bool, option("--json", help="Print JSON: a stable form, for programs.")]
 
 Engine = Annotated[
@@ -46,7 +53,13 @@ Batch = Annotated[
 ]
 Grace = Annotated[
     float,
-    option("--grace", min=0, help="Seconds that running tasks get to finish.", metavar="SECONDS"),
+    option(
+        "--grace",
+        min=0,
+        callback=finite,
+        help="Seconds that running tasks get to finish.",
+        metavar="SECONDS",
+    ),
 ]
 Insecure = Annotated[
     bool, option("--insecure", help="Allow a --bind that other machines can reach.")
@@ -70,13 +83,6 @@ def address_option(name: str, command: str, metavar: str, help: str) -> Any:
     """`--orchestrator` or `--worker` of a command; LLORCH_<NAME> is for all of them."""
     variables = [f"LLORCH_{command}_{name.upper()}", f"LLORCH_{name.upper()}"]
     return option(f"--{name}", metavar=metavar, help=help, envvar=variables, show_envvar=False)
-
-
-def finite(value: float | None) -> float | None:
-    """Refuse nan and inf, which no request can carry."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter("must be an ordinary number")
-    return value
 
 
 def host_and_port(text: str, *, default_host: str, default_port: int) -> tuple[str, int]:

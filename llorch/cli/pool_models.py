@@ -118,7 +118,7 @@ def download(
 
     done = []
     for found in [resolve(model) for model in models]:
-        with shown_progress(json) as progress:
+        with shown_progress() as progress:
             path = fetch(found, progress)
         done.append({"id": found.name, "path": str(path)})
         if not json:
@@ -209,7 +209,7 @@ def verify(
         say("no models yet")
     results = []
     for entry in entries:
-        with shown_progress(json) as progress:
+        with shown_progress() as progress:
             results.append(verify_model(entry, progress))
         if not json:
             print(f"{entry.id}  {_verdict_words(results[-1])}")

@@ -78,7 +78,7 @@ def spawn(
     from llorch.cli.progress import spinner
     from llorch.daemon import spawn as spawning
 
-    served, path = _fetched(model, engine, json)
+    served, path = _fetched(model, engine)
     options = {
         "model": path,
         "name": name or served,
@@ -92,7 +92,7 @@ def spawn(
         "orchestrator": orchestrator,
     }
     request = _request(ctx, options, port)
-    with spinner(f"starting a worker for {request.model}", json):
+    with spinner(f"starting a worker for {request.model}"):
         record = spawning.start(request, timeout)
     if json:
         print_json(worker_facts(record, "ready"))
@@ -101,7 +101,7 @@ def spawn(
         say(f"log: {record.log_path}")
 
 
-def _fetched(model: str | None, engine: str, quiet: bool) -> tuple[str, Path | None]:
+def _fetched(model: str | None, engine: str) -> tuple[str, Path | None]:
     """The name to serve and the file, downloaded if it is not here. Raises UsageError and more."""
     from llorch.cli.model_file import model_file
 
@@ -109,7 +109,7 @@ def _fetched(model: str | None, engine: str, quiet: bool) -> tuple[str, Path | N
         raise UsageError(
             "no model is given", hint="--model smollm2-135m, or see llorch pool models catalog"
         )
-    return model_file(model or "echo", engine, quiet)
+    return model_file(model or "echo", engine)
 
 
 def _request(ctx: typer.Context, options: dict[str, Any], port: int | None) -> "SpawnRequest":

@@ -8,7 +8,6 @@ where they could only do harm.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 from llorch.errors import UsageError, WorkerLost
 from llorch.net.address import is_loopback, place_of
 from llorch.net.control_errors import decoded, foreign_answer, import_httpx, translated
+from llorch.wire import sse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +27,8 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 # A peer that vanished (power, cable) is noticed after 30 + 3 * 10 seconds of silence.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+_JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ class Control:
     def post_json(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a JSON object, return the JSON object of the answer."""
         with translated(self.url, self._hint):
-            return decoded(self.url, self._client.post(path, json=body or {}))
+            return decoded(
+                self.url, self._client.post(path, content=sse.encode(body or {}), headers=_JSON)
+            )
 
     def delete(self, path: str) -> dict[str, Any]:
         """Send a DELETE, return the JSON object of the answer."""
@@ -126,7 +130,9 @@ class Control:
         streaming = False
         no_limit = import_httpx().Timeout(None, connect=CONNECT_SECONDS)
         try:
-            with self._client.stream("POST", path, json=body, timeout=no_limit) as response:
+            with self._client.stream(
+                "POST", path, content=sse.encode(body), headers=_JSON, timeout=no_limit
+            ) as response:
                 _keep_alive(response)
                 _check_is_stream(self.url, response)
                 streaming = True
@@ -166,7 +172,10 @@ class AsyncControl:
     async def post_json(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a JSON object, return the JSON object of the answer."""
         with translated(self.url, self._hint):
-            return decoded(self.url, await self._client.post(path, json=body or {}))
+            return decoded(
+                self.url,
+                await self._client.post(path, content=sse.encode(body or {}), headers=_JSON),
+            )
 
     async def delete(self, path: str) -> dict[str, Any]:
         """Send a DELETE, return the JSON object of the answer."""
@@ -185,34 +194,23 @@ def _check_is_stream(url: str, response: httpx.Response) -> None:
 def events_of(chunks: Iterable[bytes], place: str) -> Iterator[StreamedEvent]:
     """The events in the bytes of a stream, however they are cut into chunks.
 
-    Comments and frames without data are passed over. Lines end in LF or CRLF only: U+2028 and its
-    kin are ordinary characters inside JSON. place: who speaks, for errors. Raises WorkerLost for
-    data that is no JSON object. https://html.spec.whatwg.org/multipage/server-sent-events.html
+    place: who speaks, for errors. Raises WorkerLost for data that is no JSON object.
     """
-    pending = bytearray()
-    fields: dict[str, list[str]] = {}
+    pending = b""
     for chunk in chunks:
         pending += chunk
-        *lines, rest = pending.split(b"\n")
-        pending = bytearray(rest)
-        for line in lines:
-            text = line.decode("utf-8", "replace").removesuffix("\r")
-            if text:
-                name, _, value = text.partition(":")
-                fields.setdefault(name, []).append(value.removeprefix(" "))
-            elif event := _event_of(fields, place):
-                yield event
-            if not text:
-                fields = {}
+        complete = pending.rfind(sse.END) + len(sse.END)
+        if complete >= len(sse.END):
+            for frame in sse.parse(pending[:complete]):
+                yield _event_of(frame, place)
+            pending = pending[complete:]
 
 
-def _event_of(fields: dict[str, list[str]], place: str) -> StreamedEvent | None:
-    if "data" not in fields:
-        return None
+def _event_of(frame: sse.Frame, place: str) -> StreamedEvent:
     try:
-        data = json.loads("\n".join(fields["data"]))
+        data = frame.json()
     except ValueError:
         data = None
     if not isinstance(data, dict):
         raise WorkerLost(f"{place} sent an event that is no JSON object")
-    return StreamedEvent(fields.get("id", [""])[-1], fields.get("event", ["message"])[-1], data)
+    return StreamedEvent(frame.event_id, frame.event, data)

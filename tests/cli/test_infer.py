@@ -368,3 +368,12 @@ def test_on_a_terminal_the_wait_and_the_reading_are_shown_and_wiped(cli, daemon)
 def test_closed_stderr_does_no_harm(cli, daemon):
     ran = _with_redirection(cli, "2>&-", "infer", "--worker", daemon.address, "--prompt", "x")
     assert (ran.returncode, ran.stdout) == (0, "Hello world\n")
+
+
+def test_an_argument_that_is_no_text_is_refused(cli, daemon):
+    ask = [*LLORCH, "infer", "--worker", daemon.address, "--prompt", b"a\xff"]
+    ran = subprocess.run(
+        ask, capture_output=True, env=cli.environment, cwd=cli.home, timeout=60, check=False
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(b"Error: the prompt is not UTF-8 text")
