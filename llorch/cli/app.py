@@ -10,6 +10,7 @@ A setting comes from its flag, else its LLORCH_<COMMAND>_<OPTION> variable, else
 the default: click does this, given the prefix and the file's sections.
 """
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from typer.main import get_command
 from llorch import __version__
 from llorch.cli.lazy import Lazy, new_app
 from llorch.cli.report import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, show_error, show_unexpected
-from llorch.errors import LlorchError, UsageError
+from llorch.errors import LlorchError, NoSpace, StoreFailed, UsageError
 
 COMMANDS = {
     "serve-orchestrator": Lazy(
@@ -94,6 +95,9 @@ def run(arguments: list[str] | None = None) -> int:
         return EXIT_PIPE_CLOSED
     except LlorchError as error:
         return show_error(error)
+    except OSError as error:
+        _silence_stdout()
+        return show_error(_system_error(error))
     except Exception as error:
         return show_unexpected(error)
     return code
@@ -124,6 +128,13 @@ def _show_usage(error: Any) -> int:
     path = context.command_path if context is not None else "llorch"
     message = error.format_message().rstrip(".")
     return show_error(UsageError(message, hint=f"{path} --help"))
+
+
+def _system_error(error: OSError) -> LlorchError:
+    """What the system refused where no command foresaw it: most likely a full disk at stdout."""
+    kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else StoreFailed
+    place = f": {error.filename}" if error.filename else ""
+    return kind(f"{error.strerror or error}{place}")
 
 
 def _flush() -> None:

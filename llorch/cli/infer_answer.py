@@ -86,7 +86,7 @@ def answer(target: Target, body: dict[str, Any], shower: Shower) -> None:
             feed.wait_for_end(LAST_WORDS_SECONDS)
         shower.interrupted()
         raise
-    except BrokenPipeError:
+    except OSError:  # stdout takes nothing more: its reader left, or the disk is full
         target.cancel(body["task_id"])
         raise
     _judge(last)

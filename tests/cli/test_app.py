@@ -284,3 +284,11 @@ def test_json_reports_are_json(cli):
         ran = cli("pool", *command, "--json")
         assert ran.returncode == 0, ran.stderr
         json.loads(ran.stdout)
+
+
+def test_a_report_that_finds_no_space_is_an_error_and_no_traceback(cli):
+    with open("/dev/full", "w") as full:
+        process = cli.start("pool", "models", "catalog", stdout=full)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert err == b"Error: No space left on device\n"

@@ -377,3 +377,12 @@ def test_an_argument_that_is_no_text_is_refused(cli, daemon):
     )
     assert ran.returncode == 2
     assert ran.stderr.startswith(b"Error: the prompt is not UTF-8 text")
+
+
+def test_a_full_disk_at_stdout_cancels_the_task_and_is_told_in_one_line(cli, daemon):
+    daemon.events = [*answer_of("one")[:-1], daemon.cancelled]
+    ran = _with_redirection(
+        cli, ">/dev/full", "infer", "--worker", daemon.address, "--prompt", "x", "--model", "m"
+    )
+    assert (ran.returncode, ran.stderr) == (1, "Error: No space left on device\n")
+    assert daemon.cancelled.is_set()
