@@ -1,4 +1,4 @@
-"""Every task that the scheduler knows: the live ones, and the ended ones while they are retained."""
+"""Every task that the scheduler knows: live ones, and ended ones while they are retained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class TaskBook:
         return self.live.get(task_id) or self.ended.get(task_id)
 
     def open(self, task: Task) -> None:
-        """A task was accepted."""
+        """A task was accepted, under an id that no task we remember has."""
+        assert self.find(task.spec.task_id) is None, f"task {task.spec.task_id} is known"
         self.live[task.spec.task_id] = task
 
     def end(self, task: Task, now: float) -> None:

@@ -86,6 +86,12 @@ class Worker:
         return self.status is WorkerStatus.READY and self.slots_free > 0
 
     @property
+    def closed(self) -> bool:
+        """True when it will be given nothing more, as far as is known. A doubt may pass."""
+        ending = (WorkerStatus.DRAINING, WorkerStatus.FAILED)
+        return self.lost or self.draining or self.report.status in ending
+
+    @property
     def hopeful(self) -> bool:
         """True when it serves its model now or will, so that waiting for it makes sense."""
         return self.status in (WorkerStatus.READY, WorkerStatus.BUSY, WorkerStatus.LOADING)

@@ -58,13 +58,16 @@ class TaskQueue:
         """True when nothing more may wait."""
         return len(self._entries) >= self.capacity
 
-    def add(self, task: Task) -> None:
-        """Put a task at the place that its arrival gives it, whether new or come back."""
+    def add(self, task: Task, now: float) -> None:
+        """Put a task at the place that its arrival gives it, whether new or come back: a promoted
+        batch task stays promoted."""
         serial = self._serials.setdefault(task.spec.task_id, self._next_serial)
         self._next_serial = max(self._next_serial, serial + 1)
         entry = (task.accepted_at, serial, task)
         line = self._lines.setdefault(task.spec.model, Line())
-        insort(line.of(task.spec.priority), entry, key=lambda e: e[:2])
+        aged = now - task.accepted_at >= self.promote_after_seconds
+        entries = line.interactive if aged else line.of(task.spec.priority)
+        insort(entries, entry, key=lambda e: e[:2])
         self._entries[task.spec.task_id] = entry
 
     def remove(self, task_id: str) -> None:

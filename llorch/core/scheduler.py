@@ -99,7 +99,7 @@ class Scheduler:
             return [do.Refuse(spec.task_id, error)]
         task = Task(spec, accepted_at=now)
         self.book.open(task)
-        self.queue.add(task)
+        self.queue.add(task, now)
         return [do.Accept(spec.task_id), self._announce(task)]
 
     def _on_cancel(self, event: on.CancelRequested, now: float) -> list[Effect]:
@@ -113,7 +113,14 @@ class Scheduler:
             return []  # a second cancel is harmless
         task.move(Fact.CANCEL_REQUESTED)
         task.cancel_requested_at = now
-        return [do.Abort(task.spec.task_id, task.attempt, self._url(task))]
+        return [self._stop_attempt(task)]
+
+    def _stop_attempt(self, task: Task) -> Effect:
+        """Ask the worker, if it is still there to be asked."""
+        worker = self.fleet.workers.get(task.worker_id or "")
+        if worker is None:
+            return do.Sever(task.spec.task_id, task.attempt)
+        return do.Abort(task.spec.task_id, task.attempt, worker.report.url)
 
     def _on_client_left(self, event: on.ClientLeft, now: float) -> list[Effect]:
         task = self.book.live.get(event.task_id)
@@ -174,13 +181,15 @@ class Scheduler:
         self.fleet.release(task.worker_id, task.spec.task_id)
         task.move(Fact.REQUEUED)
         task.worker_id = None
-        self.queue.add(task)
+        self.queue.add(task, now)
         return [self._announce(task)]
 
     def _doubt(self, task: Task, status: WorkerStatus) -> None:
-        """What the worker last reported is not true any more."""
+        """What the worker last reported is not true any more. A connection that broke after a
+        cancel says nothing: it was probably us; nor does one to a worker that has since left."""
         worker = self.fleet.workers.get(task.worker_id or "")
-        if worker is not None:
+        leased = worker is not None and task.spec.task_id in worker.leases
+        if worker is not None and leased and task.state is State.RUNNING:
             worker.doubt = status
 
     # -- workers --------------------------------------------------------------------------------
@@ -211,9 +220,10 @@ class Scheduler:
         return self._fail_all(waiting, now)
 
     def _on_grace_ended(self, _event: on.GraceEnded, now: float) -> list[Effect]:
-        running = list(self.book.live.values())
+        live = list(self.book.live.values())
+        running = [task for task in live if task.state is not State.QUEUED]
         severed: list[Effect] = [do.Sever(t.spec.task_id, t.attempt) for t in running]
-        return severed + self._fail_all(running, now)
+        return severed + self._fail_all(live, now)
 
     def _fail_all(self, tasks: list[Task], now: float) -> list[Effect]:
         error = ShuttingDown("the orchestrator is shutting down", retry_after_ms=5000)
@@ -238,7 +248,7 @@ class Scheduler:
         limits = self.limits
         if task.state is State.QUEUED:
             if self._pin_is_gone(task):
-                error = PoolUnavailable(f"the pinned worker {task.spec.worker!r} is gone")
+                error = PoolUnavailable(f"the pinned worker {task.spec.worker!r} takes no more")
                 return self._fail(task, error, now)
             if now >= task.spec.deadline:
                 return self._end(task, StopReason.DEADLINE, now)
@@ -252,7 +262,7 @@ class Scheduler:
         if task.spec.worker is None:
             return False
         worker = self.fleet.workers.get(task.spec.worker)
-        return worker is None or worker.status is WorkerStatus.FAILED
+        return worker is None or worker.closed or worker.report.model != task.spec.model
 
     # -- places in the queue ---------------------------------------------------------------------
 
@@ -299,10 +309,6 @@ class Scheduler:
             queue_wait_ms=int(1000 * (now - task.accepted_at)),
             deadline_ms=max(1, int(1000 * (task.spec.deadline - now))),
         )
-
-    def _url(self, task: Task) -> str:
-        worker = self.fleet.workers.get(task.worker_id or "")
-        return worker.report.url if worker is not None else ""
 
     # -- ends -----------------------------------------------------------------------------------
 
