@@ -36,7 +36,7 @@ COMMANDS = {
 }
 
 EPILOG = """\
-Every option may also be set by a variable LLORCH_<COMMAND>_<OPTION>, for example
+Options may also be set by variables LLORCH_<COMMAND>_<OPTION>, for example
 LLORCH_INFER_MAX_TOKENS, or in llorch.toml. A flag wins over a variable, a variable over the file.
 
 Shell completion is for the name under which llorch is on PATH. With the one file:
@@ -55,14 +55,29 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _read_settings(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Read the settings file while the root's own options are parsed: commands are looked up next,
+    and their settings are checked then."""
+    if not ctx.resilient_parsing:  # a shell that only asks for completions
+        from llorch.store.config import load_config
+
+        ctx.obj = load_config(path)
+        ctx.default_map = dict(ctx.obj.sections)
+    return path
+
+
 @app.callback(epilog=EPILOG)
 def root(
-    ctx: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(help="The settings file.", envvar="LLORCH_CONFIG", metavar="PATH"),
+        typer.Option(
+            help="The settings file.",
+            envvar="LLORCH_CONFIG",
+            metavar="PATH",
+            callback=_read_settings,
+        ),
     ] = None,
-    version: Annotated[  # noqa: ARG001 - the callback does the work
+    version: Annotated[
         bool,
         typer.Option(
             "--version",
@@ -74,11 +89,6 @@ def root(
     ] = False,
 ) -> None:
     """Every machine you own, one LLM service, one file."""
-    from llorch.store.config import load_config
-
-    settings = load_config(config)
-    ctx.obj = settings
-    ctx.default_map = dict(settings.sections)
 
 
 def run(arguments: list[str] | None = None) -> int:

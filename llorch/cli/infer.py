@@ -57,7 +57,11 @@ def infer(
     prompt: Annotated[
         list[str] | None,
         option(
-            "--prompt", "-p", metavar="TEXT", help="The prompt, or - for stdin; may be repeated."
+            "--prompt",
+            "-p",
+            allow_from_autoenv=False,
+            metavar="TEXT",
+            help="The prompt, or - for stdin; may be repeated.",
         ),
     ] = None,
     model: Annotated[
@@ -98,7 +102,12 @@ def infer(
     ] = None,
     stop: Annotated[
         list[str] | None,
-        option("--stop", metavar="TEXT", help="End before this text; may be repeated."),
+        option(
+            "--stop",
+            allow_from_autoenv=False,
+            metavar="TEXT",
+            help="End before this text; may be repeated.",
+        ),
     ] = None,
     system: Annotated[
         str | None,

@@ -112,13 +112,18 @@ def check_settings(command: Any, settings: Any, section: list[str]) -> None:
     Sections of commands that are not imported yet are checked when these run.
     """
     children: dict[str, Any] = getattr(command, "commands", {})
+    parameters = {parameter.name: parameter for parameter in command.params}
     for key, value in settings.items():
         if key in children and isinstance(value, dict):
             if not isinstance(children[key], StandIn):
                 check_settings(children[key], value, [*section, key])
-        elif key not in {parameter.name for parameter in command.params}:
-            place = ".".join(section)
-            raise UsageError(
-                f"llorch.toml: [{place}] has a setting that the command does not know: {key}",
-                hint=f"llorch {' '.join(section)} --help",
-            )
+        elif key not in parameters:
+            raise _bad_setting(section, "has a setting that the command does not know", key)
+        elif getattr(parameters[key], "multiple", False) and not isinstance(value, list):
+            # As a text it would be taken letter by letter.
+            raise _bad_setting(section, "needs a list, in square brackets, for", key)
+
+
+def _bad_setting(section: list[str], what: str, key: str) -> UsageError:
+    place, command = ".".join(section), " ".join(section)
+    return UsageError(f"llorch.toml: [{place}] {what}: {key}", hint=f"llorch {command} --help")

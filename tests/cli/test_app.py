@@ -221,12 +221,31 @@ def test_the_settings_file_is_named_by_a_flag_or_a_variable(cli, daemon, tmp_pat
     assert daemon.task()["max_tokens"] == 21
 
 
-def test_a_setting_that_the_command_does_not_know_is_an_error(cli):
-    (cli.home / "llorch.toml").write_text("[pool.worker.list]\nslotz = 4\n")
-    failed = cli("pool", "worker", "list")
+@pytest.mark.parametrize("command", ["serve-worker", "pool worker list", "pool", "pool status"])
+def test_a_setting_that_the_command_does_not_know_is_an_error(cli, command):
+    section = command.replace(" ", ".")
+    (cli.home / "llorch.toml").write_text(f"[{section}]\nslotz = 4\n")
+    failed = cli(*command.split(), *(["list"] if command == "pool" else []))
     assert failed.returncode == 2
     assert "slotz" in failed.stderr
-    assert "[pool.worker.list]" in failed.stderr
+    assert f"[{section}]" in failed.stderr
+
+
+def test_a_setting_that_may_be_repeated_is_a_list(cli, daemon):
+    settings = cli.home / "llorch.toml"
+    ask = ("infer", "--worker", daemon.address, "--prompt", "x")
+    settings.write_text('[infer]\nstop = ["ab", "cd"]\n')
+    assert cli(*ask).returncode == 0
+    assert daemon.task()["stop"] == ["ab", "cd"]
+    settings.write_text('[infer]\nstop = "ab"\n')
+    failed = cli(*ask)
+    assert failed.returncode == 2
+    assert "needs a list" in failed.stderr
+
+
+def test_no_variable_is_cut_up_into_stop_texts(cli, daemon):
+    cli("infer", "--worker", daemon.address, "--prompt", "x", LLORCH_INFER_STOP="a b")
+    assert "stop" not in daemon.task()
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,13 @@ def test_verify_tells_good_from_damaged_by_words_and_exit_code(cli, model):
     assert json.loads(ran.stdout)[0]["verdict"] == "damaged"
 
 
+def test_a_bar_is_drawn_on_a_terminal(cli, model):
+    cli("pool", "models", "register", "mine", "--path", str(model))
+    shown = in_terminal(cli, "pool", "models", "verify", "mine")
+    assert "1.0/1.0 kB" in shown
+    assert "━" in shown
+
+
 def test_verify_of_a_model_that_is_not_here_says_how_to_get_it(cli):
     ran = cli("pool", "models", "verify", "tinyllama")
     assert ran.returncode == 1
