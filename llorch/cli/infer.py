@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llorch.cli.child import config_arguments, flags
 from llorch.cli.lazy import new_app
 from llorch.cli.options import (
     SEED_LIMIT,
@@ -135,7 +136,11 @@ def infer(
     chosen = chosen_target(context, worker, orchestrator)
     text = assemble_prompt(prompt or [], sys.stdin, lambda said: _note(said, quiet))
     wanted = {"engine": engine, "backend": backend, "ctx": ctx, "threads": threads}
-    place = _running(chosen, model) if chosen else _private(model, wanted, quiet)
+    place = (
+        _running(chosen, model)
+        if chosen
+        else _private(model, wanted, config_arguments(context), quiet)
+    )
     with place as (target, served_model):
         body = {
             "task_id": uuid.uuid4().hex,
@@ -189,7 +194,7 @@ def _running(target: "Target", model: str | None) -> Iterator[tuple["Target", st
 
 @contextmanager
 def _private(
-    model: str | None, wanted: dict[str, Any], quiet: bool
+    model: str | None, wanted: dict[str, Any], config: list[str], quiet: bool
 ) -> Iterator[tuple["Target", str]]:
     """A worker for this one answer, its model fetched first, and the name of the model."""
     from llorch.cli.model_file import model_file
@@ -199,10 +204,8 @@ def _private(
 
     fallback = "echo" if wanted["engine"] == "echo" else DEFAULT_MODEL
     name, path = model_file(model or fallback, wanted["engine"], quiet)
-    arguments = ["--name", name, "--slots", "1", *([] if path is None else ["--model", str(path)])]
-    for key, value in wanted.items():
-        arguments += [] if value is None else [f"--{key}", str(value)]
-    with private_worker(arguments) as worker:
+    options = flags(wanted | {"model": path, "name": name, "slots": 1})
+    with private_worker([*config, "serve-worker", *options]) as worker:
         with spinner(f"starting a worker for {name}", quiet):
             target = worker.wait_ready()
         yield target, name

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from llorch.cli.child import config_arguments, flags
 from llorch.cli.options import (
     MODEL_WORDS,
     Batch,
@@ -115,17 +116,11 @@ def _fetched(model: str | None, engine: str) -> tuple[str, Path | None]:
 def _request(ctx: typer.Context, options: dict[str, Any], port: int | None) -> "SpawnRequest":
     from llorch.daemon.spawn import SpawnRequest
 
-    arguments: list[str] = []
-    for key, value in options.items():
-        arguments += [] if value is None else [f"--{key}", str(value)]
-    settings = ctx.find_root().obj
-    # The worker stands in `/`: it would not find ./llorch.toml by itself.
-    config = [] if settings.path is None else ["--config", str(settings.path.absolute())]
     return SpawnRequest(
         model=options["name"],
         backend=options["backend"],
-        arguments=tuple(arguments),
-        global_arguments=tuple(config),
+        arguments=tuple(flags(options)),
+        global_arguments=tuple(config_arguments(ctx)),
         port=port,
         device=options["device"],
         orchestrator=options["orchestrator"],

@@ -29,7 +29,8 @@ _LAST_LINES = 5
 
 @contextmanager
 def private_worker(arguments: Sequence[str]) -> Iterator[PrivateWorker]:
-    """A started worker; ended when the block is left. arguments: for serve-worker."""
+    """A started worker; ended when the block is left. arguments: `serve-worker` and
+    its options."""
     with tempfile.TemporaryFile() as log:
         worker = PrivateWorker(arguments, log)
         try:
@@ -45,7 +46,7 @@ class PrivateWorker:
         fixed = ["--bind", "127.0.0.1:0", "--exit-with-parent", "--json"]
         self._log = log
         self._process = subprocess.Popen(
-            [*own_command(), "serve-worker", *arguments, *fixed],
+            [*own_command(), *arguments, *fixed],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -55,6 +55,14 @@ def test_it_joins_no_orchestrator_whatever_the_settings_say(cli):
     assert ran.returncode == 0, ran.stderr
 
 
+def test_its_worker_reads_the_settings_file_that_was_named(cli, tmp_path):
+    settings = tmp_path / "other.toml"
+    settings.write_text("[serve-worker]\necho-load-seconds = -1\n")
+    ran = cli("--config", str(settings), *ASK)
+    assert ran.returncode != 0
+    assert "echo-load-seconds" in ran.stderr
+
+
 def test_a_worker_that_cannot_start_tells_its_reason_and_leaves_nothing(cli):
     (cli.home / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 100)
     ran = cli("infer", "--model", "./broken.gguf", "--prompt", "x")
