@@ -80,4 +80,7 @@ class Membership:
             goodbye = self._control.delete(f"/v2/workers/{self._report().worker_id}")
             with contextlib.suppress(LlorchError, TimeoutError, asyncio.TimeoutError):
                 await asyncio.wait_for(goodbye, GOODBYE_SECONDS)
+
+    async def aclose(self) -> None:
+        """Close the connection to the orchestrator."""
         await self._control.aclose()

@@ -162,6 +162,8 @@ class WorkerDaemon:
             await self._leave(reason)
         finally:
             await end_tasks(stop, loading, died, self._keeping)
+            if self._membership is not None:
+                await self._membership.aclose()
         if reason:
             raise EngineFailed(reason)
         return 0
