@@ -167,8 +167,8 @@ def chosen_target(
     given = {"worker": worker, "orchestrator": orchestrator}
     named = {name: address for name, address in given.items() if address}
     if len(named) == 2:
-        flags = {name: address for name, address in named.items() if _is_flag(context, name)}
-        named = flags or named
+        typed = {name: address for name, address in named.items() if _is_flag(context, name)}
+        named = typed or named
     if len(named) == 2:
         raise UsageError("both a worker and an orchestrator are named", hint="name one of them")
     for name in ("engine", "backend", "ctx", "threads"):

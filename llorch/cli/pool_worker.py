@@ -87,25 +87,19 @@ def stop_all(grace: StopGrace = 30.0, json: Json = False) -> None:
 
 def _stop_all(records: "Sequence[WorkerRecord]", grace: float, as_json: bool) -> None:
     """Stop workers, all at once; each failure is told, the first one is the command's."""
-    from concurrent.futures import ThreadPoolExecutor
+    from llorch.daemon.spawn import stop_many
 
-    from llorch.daemon.spawn import stop as stop_worker
-
-    if not records and not as_json:
+    if not records:
         say("no workers are running")
     failures: list[LlorchError] = []
     done: list[dict[str, str]] = []
-    with ThreadPoolExecutor(max_workers=max(1, len(records))) as threads:
-        answers = [(r, threads.submit(stop_worker, r, grace)) for r in records]
-        for record, future in answers:
-            try:
-                outcome = future.result().value
-            except LlorchError as error:
-                failures.append(error)
-                outcome = "failed"
-            done.append({"id": record.id, "outcome": outcome})
-            if not as_json:
-                print(f"{record.id}  {outcome}")
+    for record, outcome in stop_many(records, grace):
+        if isinstance(outcome, LlorchError):
+            failures.append(outcome)
+        said = "failed" if isinstance(outcome, LlorchError) else outcome.value
+        done.append({"id": record.id, "outcome": said})
+        if not as_json:
+            print(f"{record.id}  {said}", flush=True)
     if as_json:
         print_json(done)
     if failures:

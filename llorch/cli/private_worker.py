@@ -29,8 +29,10 @@ _LAST_LINES = 5
 
 @contextmanager
 def private_worker(arguments: Sequence[str]) -> Iterator[PrivateWorker]:
-    """A started worker; ended when the block is left. arguments: `serve-worker` and
-    its options."""
+    """A started worker; ended when the block is left.
+
+    arguments: `serve-worker` and its options.
+    """
     with tempfile.TemporaryFile() as log:
         worker = PrivateWorker(arguments, log)
         try:

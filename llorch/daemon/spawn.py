@@ -28,13 +28,14 @@ from llorch.store import workers
 from llorch.store.paths import logs_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from llorch.store.workers import Reservation, WorkerRecord
 
 POLL_SECONDS = 0.1
 HEALTH_SECONDS = 2.0
 UNDO_SECONDS = 5.0
+KILL_SECONDS = 10.0
 LAST_LINES = 8
 _LOG_TAIL_BYTES = 16_384
 # Workers outlive this process, so nobody waits for them; kept, or Python warns of that.
@@ -189,24 +190,58 @@ def url_of(record: WorkerRecord) -> str:
 
 
 def stop(record: WorkerRecord, grace_seconds: float) -> Stopped:
-    """End a worker: SIGTERM, and SIGKILL when the grace is over. Its record is forgotten.
-
-    A process that took the pid of a dead worker is left alone. Raises LlorchError where the
-    worker belongs to another user.
-    """
-    outcome = _end(record, grace_seconds) if workers.is_alive(record) else Stopped.DEAD_BEFORE
-    workers.remove(record.id)
+    """End one worker; see `stop_many`. Raises LlorchError where it cannot be ended."""
+    ((_, outcome),) = stop_many([record], grace_seconds)
+    if isinstance(outcome, LlorchError):
+        raise outcome
     return outcome
 
 
-def _end(record: WorkerRecord, grace_seconds: float) -> Stopped:
-    _signal(record, signal.SIGTERM)
-    if _wait_dead(record, grace_seconds):
+def stop_many(
+    records: Sequence[WorkerRecord], grace_seconds: float
+) -> Iterator[tuple[WorkerRecord, Stopped | LlorchError]]:
+    """End workers: SIGTERM to all at once, SIGKILL to those that the grace was too short for.
+
+    Each is yielded with how it went, and its record forgotten, when it is gone. The error says why
+    one could not be ended (it belongs to another user). A process that took the pid of a dead
+    worker is left alone. Whoever stops iterating leaves workers behind that were told to end.
+    """
+    begun = [(record, _begin_stop(record)) for record in records]
+    deadline = time.monotonic() + grace_seconds
+    for record, outcome in begun:
+        yield record, _finish_stop(record, outcome, deadline)
+
+
+def _begin_stop(record: WorkerRecord) -> Stopped | LlorchError | None:
+    """None: it was told to end."""
+    if not workers.is_alive(record):
+        return Stopped.DEAD_BEFORE
+    try:
+        _signal(record, signal.SIGTERM)
+    except LlorchError as error:
+        return error
+    return None
+
+
+def _finish_stop(
+    record: WorkerRecord, outcome: Stopped | LlorchError | None, deadline: float
+) -> Stopped | LlorchError:
+    try:
+        ended = outcome or _wait_or_kill(record, deadline)
+    except LlorchError as error:
+        return error
+    if isinstance(ended, Stopped):
+        workers.remove(record.id)
+    return ended
+
+
+def _wait_or_kill(record: WorkerRecord, deadline: float) -> Stopped:
+    if _wait_dead(record, deadline):
         return Stopped.STOPPED
     _signal(record, signal.SIGKILL)
-    if not _wait_dead(record, grace_seconds + 5.0):
+    if not _wait_dead(record, time.monotonic() + KILL_SECONDS):
         raise LlorchError(
-            f"{record.id} (process {record.pid}) does not die", hint="see ps and dmesg"
+            f"{record.id} (process {record.pid}) does not die", hint="look for its disk: ps, dmesg"
         )
     return Stopped.KILLED
 
@@ -222,8 +257,7 @@ def _signal(record: WorkerRecord, number: signal.Signals) -> None:
         ) from error
 
 
-def _wait_dead(record: WorkerRecord, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
+def _wait_dead(record: WorkerRecord, deadline: float) -> bool:
     while workers.is_alive(record):
         if time.monotonic() > deadline:
             return False

@@ -14,7 +14,7 @@ import pytest
 
 from llorch.daemon import spawn
 from llorch.daemon.spawn import SpawnRequest, Stopped
-from llorch.errors import BindFailed, EngineFailed, WorkerNotFound
+from llorch.errors import BindFailed, EngineFailed, LlorchError, WorkerNotFound
 from llorch.store import workers
 
 ECHO = SpawnRequest(model="echo", backend="cpu", arguments=("--engine", "echo"))
@@ -130,6 +130,31 @@ def test_a_worker_that_does_not_heed_sigterm_is_killed_after_the_grace(program):
     assert spawn.stop(record, 0.2) is Stopped.KILLED
     assert not workers.is_alive(record)
     assert workers.records() == ()
+
+
+def test_several_workers_have_one_grace_together(program):
+    program(STUBBORN)
+    records = [spawn.start(ECHO, 60) for _ in range(3)]
+    ended = list(spawn.stop_many(records, 0.2))
+    assert ended == [(record, Stopped.KILLED) for record in records]
+    assert workers.records() == ()
+
+
+def test_a_worker_of_another_user_is_an_error_that_does_not_hinder_the_others(monkeypatch):
+    foreign, ours = spawn.start(ECHO, 60), spawn.start(ECHO, 60)
+    kill = os.kill
+
+    def refuse(pid, number):
+        if pid == foreign.pid:
+            raise PermissionError
+        kill(pid, number)
+
+    monkeypatch.setattr(os, "kill", refuse)
+    (_, first), (_, second) = spawn.stop_many([foreign, ours], 30)
+    monkeypatch.setattr(os, "kill", kill)
+    assert isinstance(first, LlorchError)
+    assert "another user" in first.message
+    assert second is Stopped.STOPPED
 
 
 def test_stopping_a_dead_worker_forgets_it():
