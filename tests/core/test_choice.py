@@ -49,7 +49,7 @@ def test_a_small_cloud_machine_gets_the_measured_defaults() -> None:
         ctx=4096,
         slots=4,
         gpu_layers=0,
-        flash_attention=choice.flash_attention,
+        flash_attention=True,
         prompt_cache_mib=2048,
         reasons=(),
     )
@@ -66,8 +66,14 @@ def test_a_model_with_a_short_context_is_given_no_longer_one() -> None:
     assert choose(SMALL_CLOUD, Wishes(), replace(SMOLLM2, context_length=2048)).ctx == 2048
 
 
+def test_a_context_is_rounded_up_as_the_engine_does_and_that_is_said() -> None:
+    choice = choose(SMALL_CLOUD, Wishes(ctx=300), SMOLLM2)
+    assert choice.ctx == 512
+    assert any("context 512 for 300" in reason for reason in choice.reasons)
+
+
 def test_short_memory_costs_slots_first_and_then_context() -> None:
-    one_slot = memory_need(MISTRAL_7B, ctx=4096, slots=1, batch=64).total
+    one_slot = memory_need(MISTRAL_7B, ctx=4096, slots=1, batch=64, flash_attention=True).total
     tight = replace(PI_5, memory_free=int(one_slot * 1.1))
     choice = choose(tight, Wishes(), MISTRAL_7B)
     assert (choice.slots, choice.ctx) == (1, 4096)
@@ -101,7 +107,9 @@ def test_parts_of_a_split_model_count() -> None:
 
 def test_memory_that_is_left_keeps_prompts_but_never_most_of_it() -> None:
     choice = choose(PI_5, Wishes(), SMOLLM2)
-    need = memory_need(SMOLLM2, ctx=choice.ctx, slots=choice.slots, batch=choice.batch).total
+    need = memory_need(
+        SMOLLM2, ctx=choice.ctx, slots=choice.slots, batch=64, flash_attention=True
+    ).total
     assert 0 < choice.prompt_cache_mib << 20 <= (PI_5.memory_free - need) // 4
 
 
