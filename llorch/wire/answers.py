@@ -51,20 +51,21 @@ class Renderer(Protocol):
 
 
 class TaskRenderer:
-    """The task dialect: queued, started, progress, token, end, error."""
+    """The task dialect: queued, started, progress, token, end, error. attempt: goes into the ids
+    of frames, since the frames of several attempts may follow each other in one stream."""
 
-    def __init__(self) -> None:
-        self._start: Start | None = None
-        self._queued = 0
+    def __init__(self, attempt: int = 0) -> None:
+        self._attempt = attempt
+        self._queue_wait_ms = 0
+        self._notes = 0
 
     def queued(self, position: int, predicted_start_ms: int) -> bytes:
         """A `queued` event; their ids count up."""
-        self._queued += 1
-        return queued_frame(position, predicted_start_ms, self._queued)
+        return queued_frame(position, predicted_start_ms, self._note())
 
     def started(self, start: Start) -> bytes:
         """The `started` event."""
-        self._start = start
+        self._queue_wait_ms = start.queue_wait_ms
         data = {
             "task_id": start.task_id,
             "worker": start.worker,
@@ -78,8 +79,11 @@ class TaskRenderer:
     def progress(self, event: PromptRead) -> bytes:
         """A `progress` event."""
         data = {"prompt_done": event.done, "prompt_total": event.total}
-        attempt = self._start.attempt if self._start else 0
-        return sse.frame("progress", data, f"p{attempt}.{event.done}")
+        return sse.frame("progress", data, f"p{self._note()}")
+
+    def _note(self) -> str:
+        self._notes += 1
+        return f"{self._attempt}.{self._notes}"
 
     def text(self, event: TextMade) -> bytes:
         """A `token` event."""
@@ -87,8 +91,7 @@ class TaskRenderer:
 
     def finished(self, event: Finished) -> bytes:
         """The `end` event."""
-        wait = self._start.queue_wait_ms if self._start else 0
-        return end_frame(event, wait)
+        return end_frame(event, self._queue_wait_ms)
 
     def failed(self, error: LlorchError) -> bytes:
         """The `error` event."""
@@ -100,7 +103,7 @@ def text_id(event: TextMade) -> str:
     return f"t{event.index}:{','.join(map(str, event.ids))}"
 
 
-def queued_frame(position: int, predicted_start_ms: int, serial: int) -> bytes:
+def queued_frame(position: int, predicted_start_ms: int, serial: int | str) -> bytes:
     """A `queued` event: tasks ahead, and milliseconds until the predicted start."""
     data = {"queue_position": position, "predicted_start_ms": predicted_start_ms}
     return sse.frame("queued", data, f"q{serial}")

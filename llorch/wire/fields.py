@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from llorch.errors import Fault, InvalidRequest
 
 T = TypeVar("T")
-MISSING = object()
+MAX_DEPTH = 64  # objects and lists within each other; what reads them recursively has room left
+IDENTIFIER = frozenset(string.ascii_letters + string.digits + "-_.:")
 
 
 def decode_object(body: bytes) -> dict[str, Any]:
     """The JSON object in a request body. Raises InvalidRequest, with the place of a fault."""
     try:
-        value = json.loads(body or b"null")
+        value = json.loads(body or b"null", parse_constant=_finite, parse_float=_finite)
     except UnicodeDecodeError:
         raise InvalidRequest("the body is not UTF-8", hint="send JSON in UTF-8") from None
     except json.JSONDecodeError as error:
@@ -23,13 +26,38 @@ def decode_object(body: bytes) -> dict[str, Any]:
             f"the body is not JSON: {error.msg} (line {error.lineno} column {error.colno})",
             hint='send an object such as {"model": "smollm2-135m", "prompt": "Hello"}',
         ) from None
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number that JSON or Python has no room for
         raise InvalidRequest(f"the body is not acceptable JSON: {error}") from None
     except RecursionError:
         raise InvalidRequest("the body is nested too deeply") from None
+    if _depth_exceeds(value, MAX_DEPTH):
+        raise InvalidRequest("the body is nested too deeply")
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object", hint='for example {"model": "…"}')
     return value
+
+
+def _finite(number: str) -> float:
+    """JSON has no NaN and no infinity, so nothing that is passed on may hold them."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is no finite number")
+    return value
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [v for outer in level for v in _inside(outer) if isinstance(v, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 class Fields:
@@ -64,6 +92,15 @@ class Fields:
         """A string of 1 to `longest` characters."""
         rule = f"a string of 1 to {longest} characters"
         return self._get(name, default, lambda v: _is_text(v) and 0 < len(v) <= longest, rule)
+
+    def identifier(self, name: str, longest: int = 256) -> str | None:
+        """A string that may stand in an address and in a header: letters, digits, - _ . :"""
+        value = self.text(name, longest=longest)
+        if value is not None and not IDENTIFIER.issuperset(value):
+            rule = "letters, digits, - _ . :"
+            self.fault(name, rule, f"{name} may hold only ASCII {rule}")
+            return None
+        return value
 
     def long_text(self, name: str) -> str | None:
         """A string of any length but 0; a body's size is bounded elsewhere."""

@@ -104,7 +104,7 @@ def _refuse_unserved(fields: Fields) -> None:
     """What would change the answer and is not served must not be dropped in silence."""
     fields.integer("n", 1, 1, 1)
     fields.integer("best_of", 1, 1, 1)
-    for name in ("tools", "functions", "logit_bias"):
+    for name in ("tools", "functions", "logit_bias", "suffix", "grammar", "json_schema"):
         if fields.values.get(name):
             fields.fault(name, "not served", f"{name} is not served by this version")
     if fields.values.get("logprobs") not in (None, False, 0):

@@ -35,9 +35,9 @@ def parse_report(values: Mapping[str, Any]) -> WorkerReport:
     """A heartbeat. Raises InvalidRequest that names every faulty field."""
     fields = Fields(values)
     report = WorkerReport(
-        worker_id=_required(fields, "worker_id"),
+        worker_id=_required(fields, "worker_id", fields.identifier("worker_id")),
         url=_url(fields),
-        model=_required(fields, "model"),
+        model=_required(fields, "model", fields.text("model")),
         status=WorkerStatus(fields.choice("status", "ready", REPORTABLE)),
         backend=fields.text("backend") or "",
         engine=fields.text("engine") or "",
@@ -53,20 +53,20 @@ def parse_report(values: Mapping[str, Any]) -> WorkerReport:
     return report
 
 
-def _required(fields: Fields, name: str) -> str:
-    value = fields.text(name)
+def _required(fields: Fields, name: str, value: str | None) -> str:
     if value is None and fields.values.get(name) is None:
         fields.fault(name, "required", f"{name} is required")
     return value or ""
 
 
 def _url(fields: Fields) -> str:
-    url = _required(fields, "url").rstrip("/")
+    url = _required(fields, "url", fields.text("url")).rstrip("/")
     try:
         parts = urlsplit(url)
-        good = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
+        good = bool(parts.hostname and parts.port) and parts.username is None
     except ValueError:
         good = False
+    good = good and url == f"http://{parts.netloc}"  # no path, no query, no line break
     if url and not good:
         fields.fault("url", "http://HOST:PORT", "url must be http://HOST:PORT")
     return url

@@ -66,20 +66,23 @@ def parse(data: bytes) -> Iterator[Frame]:
 
 
 def last_frame(data: bytes | bytearray) -> Frame | None:
-    """The last complete frame of a stream, found from its end."""
+    """The last complete frame of a stream, found from its end; comments are passed over."""
     end = data.rfind(END)
-    if end < 0:
-        return None
-    start = data.rfind(END, 0, end)
-    frames = list(parse(bytes(data[0 if start < 0 else start + 2 : end + 2])))
-    return frames[-1] if frames else None
+    while end >= 0:
+        start = data.rfind(END, 0, end)
+        for frame in parse(bytes(data[0 if start < 0 else start + 2 : end + 2])):
+            return frame
+        end = start
+    return None
 
 
 def offset_after(data: bytes | bytearray, event_id: str) -> int | None:
     """Where the frame after the one with this id begins; None where no frame has the id."""
-    line = b"id: %b\n" % event_id.encode()
+    if not event_id or "\n" in event_id:
+        return None
+    line = b"id: %b\n" % event_id.encode("utf-8", "replace")
     at = 0 if data.startswith(line) else data.find(b"\n" + line)
-    if at < 0 or "\n" in event_id or not event_id:
+    if at < 0:
         return None
     end = data.find(END, at + 1)  # beyond the line break before the id
     return None if end < 0 else end + 2

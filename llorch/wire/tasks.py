@@ -44,12 +44,20 @@ def parse_task(values: Mapping[str, Any]) -> TaskRequest:
         deadline_ms=fields.integer("deadline_ms", DEFAULT_DEADLINE_MS, 1, MAX_DEADLINE_MS) or 1,
         task_id=read_task_id(fields),
         stream=fields.flag("stream", False),
-        worker=placement.text("worker") or placement.text("pool"),
+        worker=_pin(placement),
         avoid=placement.texts("avoid", 64, 256),
         backend=placement.text("backend"),
     )
     fields.check()
     return request
+
+
+def _pin(placement: Fields) -> str | None:
+    worker, pool = placement.text("worker"), placement.text("pool")
+    if worker is not None and pool is not None:
+        rule = "one of worker and pool"
+        placement.fault("pool", rule, f"pin a task to {rule}")
+    return worker or pool
 
 
 def parse_attempt(values: Mapping[str, Any], new_id: str) -> Attempt:
@@ -85,10 +93,7 @@ def read_model(fields: Fields) -> str:
 def read_task_id(fields: Fields) -> str | None:
     """The id that the client chose, under either of its names."""
     name = "task_id" if fields.values.get("task_id") is not None else "job_id"
-    task_id = fields.text(name, longest=128)
-    if task_id is not None and not all(c.isalnum() or c in "-_.:" for c in task_id):
-        fields.fault(name, "letters, digits, - _ . :", f"{name} may hold letters, digits and -_.:")
-    return task_id
+    return fields.identifier(name, longest=128)
 
 
 def read_input(fields: Fields) -> tuple[str | None, tuple[Message, ...]]:

@@ -37,11 +37,20 @@ def outcome_of(frames: bytes | bytearray) -> Fact | None:
     if last is None:
         return None
     if last.event == "end":
-        cancelled = last.json().get("stop_reason") == "cancelled"
-        return Fact.CANCELLED if cancelled else Fact.ENDED
+        return _how_it_ended(last)
     if last.event == "error" or last.data.startswith('{"error"'):
         return Fact.FAILED
     return Fact.ENDED if last.data == "[DONE]" else None
+
+
+def _how_it_ended(frame: sse.Frame) -> Fact | None:
+    try:
+        data = frame.json()
+    except ValueError:
+        return None  # such a worker is broken, and so is its answer
+    if not isinstance(data, dict):
+        return None
+    return Fact.CANCELLED if data.get("stop_reason") == "cancelled" else Fact.ENDED
 
 
 def _events(frames: bytes | bytearray, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
