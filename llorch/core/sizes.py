@@ -19,7 +19,7 @@ machine was shared, so the best of several runs counts. decode N: N streams toge
     prefill and decode 1 after a prompt of 50 words: flash off 278 and 84, on 323 and 91;
     of 400 words: 281, 79 and 310, 77; of 1,200 words: 215, 68 and 260, 62
 
-threads: one per physical core. More than that wait for each other after every layer: 3 times slower.
+threads: one per physical core. More of them wait for each other after every layer: 3 times slower.
 batch 64 on a CPU: larger ones gain nothing, and a cancel while a prompt is read takes one batch. A
 GPU needs larger ones to be busy.
 flash attention on: prompts are read a tenth to a fifth faster, short contexts written faster, long
