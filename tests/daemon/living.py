@@ -7,9 +7,9 @@ too: `call` for whole answers, `follow` for streams.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -74,6 +74,14 @@ class Living:
     def engine(self) -> EchoEngine:
         assert isinstance(self.daemon._engine, EchoEngine)
         return self.daemon._engine
+
+    def vanish(self) -> None:
+        """End every connection of a worker and answer nobody any more, as a crash would."""
+        self.daemon._server._server.close()
+        for connection in self.daemon._server._siblings:
+            connection.abort()
+        if self.daemon._keeping is not None:
+            self.daemon._keeping.cancel()
 
     async def stop(self) -> int:
         self.asked_to_stop.set()
@@ -197,8 +205,8 @@ async def a_process(
         await living.says("ready")
         yield living
     finally:
-        if living.process.returncode is None:
-            living.signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            living.process.kill()
         await living.life
 
 
@@ -287,6 +295,15 @@ class Follower:
         async for data in self._pieces:
             self.raw += data
         return self.raw
+
+    def pause(self) -> None:
+        """Read nothing, so that the other side cannot send."""
+        assert self._answer.connection.transport is not None
+        self._answer.connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        assert self._answer.connection.transport is not None
+        self._answer.connection.transport.resume_reading()
 
     async def leave(self) -> None:
         await self._answer.aclose()

@@ -61,24 +61,25 @@ def test_a_model_that_cannot_be_fetched_ends_the_worker_with_the_reason():
 
 def test_a_worker_registers_when_it_is_ready_and_leaves_the_fleet_at_the_end():
     async def main() -> None:
-        async with an_orchestrator() as orchestrator:
-            async with a_worker(orchestrator=orchestrator.url) as worker:
-                shown = (await fleet(orchestrator))[worker.worker_id]
-                assert (shown["url"], shown["status"]) == (worker.url, "ready")
-                names = [name for name, _ in worker.events]
-                assert names == ["bound", "loading", "ready", "registered"]
-                assert await worker.stop() == 0
-                assert await fleet(orchestrator) == {}
+        async with (
+            an_orchestrator() as orchestrator,
+            a_worker(orchestrator=orchestrator.url) as worker,
+        ):
+            shown = (await fleet(orchestrator))[worker.worker_id]
+            assert (shown["url"], shown["status"]) == (worker.url, "ready")
+            names = [name for name, _ in worker.events]
+            assert names == ["bound", "loading", "ready", "registered"]
+            assert await worker.stop() == 0
+            assert await fleet(orchestrator) == {}
 
     run(main())
 
 
 def test_a_stopping_worker_drains_finishes_what_runs_and_says_goodbye_last():
     async def main() -> None:
-        settings = {"echo": SLOW, "grace_seconds": 30}
         async with (
             an_orchestrator() as orchestrator,
-            a_worker(orchestrator=orchestrator.url, **settings) as worker,
+            a_worker(orchestrator=orchestrator.url, echo=SLOW, grace_seconds=30) as worker,
         ):
             stream = await follow(worker.url + "/execute", a_task(max_tokens=10))
             await stream.sees("token")
