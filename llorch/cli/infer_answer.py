@@ -61,16 +61,19 @@ class Feed:
             if event.event in TERMINAL_EVENTS:
                 return
 
-    def wait_for_end(self, seconds: float) -> None:
-        """Pass over what still comes, until the last event or for so long."""
+    def wait_for_end(self, seconds: float) -> StreamedEvent | None:
+        """The last event, if it comes in so long; what comes before it is passed over."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             try:
                 event = self._queue.get(timeout=left)
             except queue.Empty:
-                return
-            if not isinstance(event, StreamedEvent) or event.event in TERMINAL_EVENTS:
-                return
+                return None
+            if not isinstance(event, StreamedEvent):
+                return None
+            if event.event in TERMINAL_EVENTS:
+                return event
+        return None
 
 
 def answer(target: Target, body: dict[str, Any], shower: Shower) -> None:
@@ -82,9 +85,8 @@ def answer(target: Target, body: dict[str, Any], shower: Shower) -> None:
     try:
         last = _show_all(feed, shower)
     except KeyboardInterrupt:
-        if target.cancel(body["task_id"]):
-            feed.wait_for_end(LAST_WORDS_SECONDS)
-        shower.interrupted()
+        cancelled = target.cancel(body["task_id"])
+        shower.interrupted(feed.wait_for_end(LAST_WORDS_SECONDS) if cancelled else None)
         raise
     except OSError:  # stdout takes nothing more: its reader left, or the disk is full
         target.cancel(body["task_id"])

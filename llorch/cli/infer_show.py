@@ -32,8 +32,8 @@ class Shower(Protocol):
     def broken(self) -> None:
         """No more will come, and the last event is missing; an error message follows."""
 
-    def interrupted(self) -> None:
-        """The user pressed Ctrl-C."""
+    def interrupted(self, last: StreamedEvent | None) -> None:
+        """The user pressed Ctrl-C. last: how the task ended, if that was told."""
 
 
 class JsonShower:
@@ -50,8 +50,10 @@ class JsonShower:
     def broken(self) -> None:
         """Nothing to put right: each line is whole."""
 
-    def interrupted(self) -> None:
-        """Nothing to put right: each line is whole."""
+    def interrupted(self, last: StreamedEvent | None) -> None:
+        """Write the last line, so that a program knows that the task is over."""
+        if last is not None:
+            self.show(last)
 
 
 class TextShower:
@@ -96,7 +98,7 @@ class TextShower:
         """End the line, so that the error stands on its own."""
         self._close_line()
 
-    def interrupted(self) -> None:
+    def interrupted(self, _last: StreamedEvent | None) -> None:
         """On a terminal end the line; a pipe's reader gets exactly what was said."""
         self._clear_status()
         if self._output.is_terminal():

@@ -245,6 +245,19 @@ def test_ctrl_c_cancels_the_task_waits_for_its_end_and_exits_130(cli, daemon, ru
     assert asked == [expected]
 
 
+def test_ctrl_c_with_json_still_prints_how_the_task_ended(cli, daemon, running):
+    end = ("end", {"tokens_out": 1, "stop_reason": "cancelled"})
+    daemon.events = [*answer_of("one")[:-1], daemon.cancelled, end]
+    process = cli.start("infer", "--worker", daemon.address, "--prompt", "x", "--json")
+    running.append(process)
+    while json.loads(process.stdout.readline())["event"] != "token":
+        pass
+    _interrupt(process)
+    (line,) = process.communicate(timeout=30)[0].splitlines()
+    assert json.loads(line)["stop_reason"] == "cancelled"
+    assert process.returncode == 130
+
+
 def test_a_second_ctrl_c_does_not_wait_for_the_end(cli, daemon, running):
     never = threading.Event()
     daemon.events = [*answer_of("one")[:-1], never]
