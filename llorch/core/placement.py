@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from llorch.core.fleet import Worker
+from llorch.core.fleet import Fleet, Worker
 from llorch.core.task import TaskSpec
 
 Policy = Callable[[Sequence[Worker]], Worker]
@@ -18,6 +18,14 @@ def allowed(spec: TaskSpec, worker: Worker) -> bool:
     if spec.backend is not None and worker.report.backend != spec.backend:
         return False
     return worker.worker_id not in spec.avoid
+
+
+def pin_is_closed(spec: TaskSpec, fleet: Fleet) -> bool:
+    """True when the one worker that may have the task will be given nothing more."""
+    if spec.worker is None:
+        return False
+    worker = fleet.workers.get(spec.worker)
+    return worker is None or worker.closed or worker.report.model != spec.model
 
 
 def candidates(spec: TaskSpec, workers: Iterable[Worker]) -> list[Worker]:

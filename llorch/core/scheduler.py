@@ -32,7 +32,8 @@ from llorch.core.book import TaskBook
 from llorch.core.effects import Effect
 from llorch.core.fleet import Fleet, Worker, WorkerStatus
 from llorch.core.forecast import Forecast
-from llorch.core.placement import Policy, candidates, least_loaded
+from llorch.core.placement import Policy, candidates, least_loaded, pin_is_closed
+from llorch.core.places import Places
 from llorch.core.queue import TaskQueue
 from llorch.core.task import Fact, State, Task
 from llorch.core.types import StopReason
@@ -62,6 +63,7 @@ class Scheduler:
         self.queue = TaskQueue(limits.queue_capacity, limits.promote_after_seconds)
         self.fleet = Fleet(limits.lease_seconds)
         self.forecast = Forecast()
+        self.places = Places(self.queue, self.fleet, self.forecast)
         self.book = TaskBook(limits.retention_seconds, limits.max_retained)
         self.leaving = False
         self._left = False
@@ -100,7 +102,7 @@ class Scheduler:
         task = Task(spec, accepted_at=now)
         self.book.open(task)
         self.queue.add(task, now)
-        return [do.Accept(spec.task_id), self._announce(task)]
+        return [do.Accept(spec.task_id), self.places.announce(task)]
 
     def _on_cancel(self, event: on.CancelRequested, now: float) -> list[Effect]:
         task = self.book.live.get(event.task_id)
@@ -182,7 +184,7 @@ class Scheduler:
         task.move(Fact.REQUEUED)
         task.worker_id = None
         self.queue.add(task, now)
-        return [self._announce(task)]
+        return [self.places.announce(task)]
 
     def _doubt(self, task: Task, status: WorkerStatus) -> None:
         """What the worker last reported is not true any more. A connection that broke after a
@@ -238,7 +240,7 @@ class Scheduler:
             effects += self._sever_all(worker)
         for task in list(self.book.live.values()):
             effects += self._check_limits(task, now)
-        effects += self._announce_moves()
+        effects += self.places.moves()
         effects += [do.Forget(task_id) for task_id in self.book.forget_old(now)]
         return effects
 
@@ -247,7 +249,7 @@ class Scheduler:
         the worker's own end  4. a cancel the worker did not act on  5. a client that left."""
         limits = self.limits
         if task.state is State.QUEUED:
-            if self._pin_is_gone(task):
+            if pin_is_closed(task.spec, self.fleet):
                 error = PoolUnavailable(f"the pinned worker {task.spec.worker!r} takes no more")
                 return self._fail(task, error, now)
             if now >= task.spec.deadline:
@@ -258,28 +260,7 @@ class Scheduler:
             return self._cut(task, StopReason.CANCELLED, now)
         return self._cancel_if_orphaned(task, now)
 
-    def _pin_is_gone(self, task: Task) -> bool:
-        if task.spec.worker is None:
-            return False
-        worker = self.fleet.workers.get(task.spec.worker)
-        return worker is None or worker.closed or worker.report.model != task.spec.model
-
-    # -- places in the queue ---------------------------------------------------------------------
-
-    def _announce(self, task: Task, position: int | None = None) -> Effect:
-        place = self.queue.position(task) if position is None else position
-        task.announced = place
-        serving = self.fleet.serving(task.spec.model)
-        start_ms = self.forecast.start_ms(task.spec.model, place, serving)
-        return do.Announce(task.spec.task_id, place, start_ms)
-
-    def _announce_moves(self) -> list[Effect]:
-        return [
-            self._announce(task, place)
-            for model in self.queue.models()
-            for place, task in enumerate(self.queue.line(model))
-            if task.announced != place
-        ]
+    # -- placement and dispatch ------------------------------------------------------------------
 
     def _fill_slots(self, now: float) -> list[Effect]:
         """Give each free slot the first task in line that may have it."""
