@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from contextlib import aclosing
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from llorch.core.types import Message, PromptRead
-from llorch.engine import host_check
+from llorch.engine import host_check, process
 from llorch.engine.engine_process import death_reason
 from llorch.engine.llamacpp import LlamaCppEngine
 from llorch.errors import EngineFailed, EngineUnavailable, InvalidRequest
@@ -208,6 +209,20 @@ def test_libraries_that_print_do_not_disturb_the_ready_line(tiny_model: Path) ->
         await engine.close()
 
     asyncio.run(run())
+
+
+def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "environ", {"GOMP_SPINCOUNT": "7"})
+    process._share_the_cores()
+    assert os.environ == {"GOMP_SPINCOUNT": "7"}
+    monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "active"})
+    process._share_the_cores()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.setattr(os, "environ", {})
+    process._share_the_cores()
+    assert os.environ == {"GOMP_SPINCOUNT": "1000"}
 
 
 def test_the_engines_log_is_shown_only_when_asked_for(
