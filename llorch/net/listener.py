@@ -70,6 +70,8 @@ def _translated(error: OSError, host: str, port: int) -> BindFailed:
         return BindFailed(f"{where} is in use", hint="choose another port with --bind HOST:PORT")
     if error.errno == errno.EACCES:
         return BindFailed(f"{where} needs more rights", hint="choose a port above 1023")
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+    # From Python 3.13 on, asyncio passes over an address that is not ours and then has no errno.
+    foreign = error.errno in (errno.EADDRNOTAVAIL, None) or isinstance(error, socket.gaierror)
+    if foreign:
         return BindFailed(f"{host} is no address of this machine", hint="try 127.0.0.1")
     return BindFailed(f"cannot listen on {where}: {error.strerror or error}")
