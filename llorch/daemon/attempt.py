@@ -65,6 +65,7 @@ class AttemptRun:
             return
         record.open(order.worker_id)
         answer.attach(self)
+        answer.connection.read_hot()
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         """Opening is over: what ended it before it could say so is told here."""

@@ -19,6 +19,7 @@ from llorch.daemon.openai_routes import OpenAIRoutes
 from llorch.daemon.process import OnEvent, end_tasks, stop_on_signals
 from llorch.daemon.shell import Shell
 from llorch.daemon.task_routes import TaskRoutes
+from llorch.net.hot_loop import run_hot
 from llorch.net.listener import HttpServer
 from llorch.net.router import Router
 
@@ -46,7 +47,7 @@ def run_orchestrator(settings: OrchestratorSettings, on_event: OnEvent) -> int:
         limits = Limits(queue_capacity=settings.queue_capacity)
         return await orchestrate(settings, limits, on_event, stop_on_signals())
 
-    return asyncio.run(serve())
+    return run_hot(serve())
 
 
 async def orchestrate(

@@ -13,6 +13,9 @@ MAX_CHUNK_HEAD = 1024
 MAX_TRAILER = 64 * 1024
 
 
+HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
+
+
 class BadBody(ValueError):
     """The other side does not keep to the framing."""
 
@@ -73,8 +76,13 @@ class Chunked:
 
     def feed(self, data: bytes) -> bytes:
         """The data of the chunks, or parts of chunks, that have arrived."""
-        if not self._raw and not self._left and (body := _one_chunk(data)):
-            return body
+        if not self._left and not self._raw:
+            # A token's usual packet is one whole small chunk: it is taken out without the loop.
+            head_end = data.find(b"\r\n", 0, 6)
+            if head_end > 0 and HEX_DIGITS.issuperset(data[:head_end]):
+                size = int(data[:head_end], 16)
+                if size and len(data) == head_end + 4 + size:
+                    return data[head_end + 2 : -2]
         raw = self._raw + data if self._raw else data
         pieces: list[bytes] = []
         at = 0
@@ -112,7 +120,7 @@ class Chunked:
     @staticmethod
     def _size(head: bytes) -> int:
         digits = head.partition(b";")[0].strip()
-        if not digits or not all(c in b"0123456789abcdefABCDEF" for c in digits):
+        if not digits or not HEX_DIGITS.issuperset(digits):
             raise BadBody("a chunk head is no hexadecimal number")
         return int(digits, 16)
 
@@ -132,19 +140,6 @@ class Chunked:
     def close(self) -> bool:
         """Complete only if the last chunk came."""
         return self.done
-
-
-def _one_chunk(data: bytes) -> bytes:
-    """The data of a packet that is one whole chunk of less than 64 KiB, as a token's usually is;
-    empty for any other packet, which takes the long way."""
-    head_end = data.find(b"\r\n", 0, 6)
-    if head_end < 1 or not data[:head_end].isalnum():
-        return b""
-    try:
-        size = int(data[:head_end], 16)
-    except ValueError:
-        return b""
-    return data[head_end + 2 : -2] if len(data) == head_end + 4 + size else b""
 
 
 def decoder(method: str, status: int, headers: Iterable[tuple[bytes, bytes]]) -> Decoder:

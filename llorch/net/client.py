@@ -9,7 +9,9 @@ which is how a worker or an engine is told to stop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -18,9 +20,11 @@ import h11
 
 from llorch.errors import Unreachable, WorkerLost
 from llorch.net.body import BadBody, Decoder, decoder
+from llorch.net.hot_loop import HotLoop, HotSelector
 
 Headers = list[tuple[bytes, bytes]]
 READ_BYTES = 65536
+HOT_READ_BYTES = 16384  # made anew for each read, so no larger than a burst of tokens needs
 CONNECT_SECONDS = 10.0
 ASK_SECONDS = 5.0
 
@@ -36,11 +40,15 @@ class Address:
     @classmethod
     def of(cls, url: str) -> Address:
         """The address in an http:// URL."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 80
+        except ValueError as error:
+            raise Unreachable(f"{url!r} is no URL: {error}") from None
         if parts.scheme != "http" or not parts.hostname:
             raise Unreachable(f"cannot connect to {url!r}", hint="use http://HOST:PORT")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return cls(parts.hostname, parts.port or 80, target)
+        return cls(parts.hostname, port, target)
 
     @property
     def netloc(self) -> str:
@@ -84,8 +92,10 @@ class Connection(asyncio.BufferedProtocol):
         self._decoder: Decoder | None = None
         self._sink: Sink | None = None
         self._early: list[bytes] = []
+        self._take: Callable[[bytes], None] = self._early.append
         self._over: bool | None = None  # how the body ended, before there was a sink
         self._closed_here = False
+        self._hot: tuple[HotSelector, int] | None = None
         self.transport: asyncio.Transport | None = None
         self.head: asyncio.Future[h11.Response] = asyncio.get_running_loop().create_future()
 
@@ -135,18 +145,16 @@ class Connection(asyncio.BufferedProtocol):
         self._read_body(bytes(rest))
 
     def _read_body(self, data: bytes) -> None:
-        assert self._decoder is not None
+        decoder = self._decoder
+        assert decoder is not None
         try:
-            body = self._decoder.feed(data)
+            body = decoder.feed(data)
         except BadBody as error:
             self._fail(str(error))
             return
         if body:
-            if self._sink is not None:
-                self._sink.received(body)
-            else:
-                self._early.append(body)
-        if self._decoder.done:
+            self._take(body)
+        if decoder.done:
             self._end(True)
             self.close()
 
@@ -160,8 +168,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._over is not None:
             return
         self._over = complete
-        if self._sink is not None:
-            self._sink.ended(complete)
+        sink, self._sink = self._sink, None  # it may hold us: leave no cycle behind
+        if sink is not None:
+            sink.ended(complete)
 
     # -- the caller's side ----------------------------------------------------------------------
 
@@ -180,16 +189,59 @@ class Connection(asyncio.BufferedProtocol):
 
     def attach(self, sink: Sink) -> None:
         """Give the body, what came already first, to a sink."""
-        self._sink = sink
         early, self._early = self._early, []
         for data in early:
             sink.received(data)
         if self._over is not None:
             sink.ended(self._over)
+        else:
+            self._sink, self._take = sink, sink.received
+
+    def read_hot(self) -> None:
+        """Read the rest of the body past asyncio, where the loop can (see `hot_loop`)."""
+        loop = asyncio.get_running_loop()
+        if self._over is not None or self.transport is None or not isinstance(loop, HotLoop):
+            return
+        self.transport.pause_reading()
+        fd = self.transport.get_extra_info("socket").fileno()
+        if loop.hot.add_hot(fd, self._hot_reader(fd)):
+            self._hot = (loop.hot, fd)
+        else:
+            self.transport.resume_reading()
+
+    def _hot_reader(self, fd: int) -> Callable[[bool], None]:
+        """The handler of the readable socket. Its names are local: it runs for every token."""
+        read, read_body = os.read, self._read_body
+
+        def readable(closed: bool) -> None:
+            more = True
+            while more and self._hot is not None:
+                try:
+                    data = read(fd, HOT_READ_BYTES)
+                except BlockingIOError:
+                    return
+                except OSError as error:
+                    self._hot_end(error)
+                    return
+                if not data:
+                    self._hot_end(None)
+                    return
+                read_body(data)
+                more = closed or len(data) == HOT_READ_BYTES
+
+        return readable
+
+    def _hot_end(self, error: OSError | None) -> None:
+        self.connection_lost(error)
+        self.close()
 
     def close(self) -> None:
         """Close at once; a body that was still arriving counts as broken off."""
         self._closed_here = True
+        if self._hot is not None:
+            selector, fd = self._hot
+            self._hot = None
+            selector.remove_hot(fd)
         if self.transport is not None:
             self.transport.abort()
 
@@ -282,6 +334,13 @@ async def _connect(address: Address, method: str, seconds: float) -> Connection:
     except (TimeoutError, asyncio.TimeoutError):
         raise Unreachable(f"{address.netloc} did not answer within {seconds:g} s") from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise Unreachable(f"cannot connect to {address.netloc}: {reason}") from None
+        raise Unreachable(f"cannot connect to {address.netloc}: {_reason(error)}") from None
     return connection
+
+
+def _reason(error: OSError) -> str:
+    """The system's words. asyncio has its own for a refused connection, and none where a name has
+    several addresses of which each was refused."""
+    if isinstance(error, socket.gaierror):
+        return error.strerror or "its name is not known"
+    return os.strerror(error.errno) if error.errno else "nothing answers there"

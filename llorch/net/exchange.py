@@ -26,8 +26,8 @@ class Outlet(Protocol):
     def send_data(self, data: bytes) -> None:
         """Write the body of an answer of known length."""
 
-    def send_stream_data(self, data: bytes) -> None:
-        """Write a piece of a streamed body."""
+    def stream_writer(self) -> Callable[[bytes], None]:
+        """What writes a piece of a streamed body, once its head is sent."""
 
     def finish(self) -> None:
         """The answer is complete."""
@@ -101,33 +101,41 @@ class Exchange:
                 self._outlet.finish()
             else:
                 self._outlet.stream = out
+                out.write = self._outlet.stream_writer()
         return out
 
 
 class StreamOut:
     """The body of a streamed answer.
 
-    `write` never blocks. `ready` is False while the client reads too slowly: a writer with more to
-    say keeps it and waits for `on_ready`. A client that stays too slow is cut off by the server.
+    `write` sends a piece and never blocks; after the end, or when the client has left, it drops it.
+    It is an attribute because every call in between is paid for each token. `ready` is False while
+    the client reads too slowly: a writer with more to say keeps it and waits for `on_ready`. A
+    client that stays too slow is cut off by the server.
     """
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
+        self.write: Callable[[bytes], None] = _drop
         self.ready = True
         self.on_ready: Callable[[], None] | None = None
-
-    def write(self, data: bytes) -> None:
-        """Send a piece of the body; nothing happens after its end."""
-        if self._outlet.stream is self:
-            self._outlet.send_stream_data(data)
 
     def end(self) -> None:
         """The body is complete."""
         if self._outlet.stream is self:
             self._outlet.stream = None
+            self.write = _drop
             self._outlet.finish()
+
+    def lost(self) -> None:
+        """The client has left."""
+        self.write = _drop
 
     def abort(self) -> None:
         """Close the connection, so that the client can tell that the body is not complete."""
         if self._outlet.stream is self:
             self._outlet.abort()
+
+
+def _drop(_data: bytes) -> None:
+    """Where the pieces go that nobody will read."""

@@ -32,26 +32,31 @@ class FrameLog:
 
     def received(self, data: bytes) -> None:
         """Append what a worker sent, up to its last frame boundary."""
-        if self._tail:
-            data, self._tail = self._tail + data, b""
-        if not data.endswith(sse.END):
-            cut = data.rfind(sse.END) + 2 if sse.END in data else 0
-            data, self._tail = data[:cut], data[cut:]
-        if data:
-            self.append(data)
+        if self._tail or not data.endswith(sse.END):
+            data = self._whole_frames(data)
+        if not data or self.closed:
+            return
+        start = len(self.data)
+        self.data += data
+        for reader in self._readers:
+            reader.follow(start, data)
+
+    def _whole_frames(self, data: bytes) -> bytes:
+        """Keep back what comes after the last frame boundary."""
+        data = self._tail + data
+        cut = data.rfind(sse.END) + 2 if sse.END in data else 0
+        self._tail = data[cut:]
+        return data[:cut]
 
     def drop_tail(self) -> None:
         """Forget the beginning of a frame whose end will never come."""
         self._tail = b""
 
     def append(self, frames: bytes) -> None:
-        """Append whole frames and pass them on."""
-        if self.closed:
-            return
-        start = len(self.data)
-        self.data += frames
-        for reader in self._readers:
-            reader.follow(start, frames)
+        """Append whole frames of the orchestrator's own, before what of a worker's is not whole."""
+        tail, self._tail = self._tail, b""
+        self.received(frames)
+        self._tail = tail
 
     def close(self) -> None:
         """Nothing will be added: readers end when they have read everything."""
@@ -92,9 +97,10 @@ class Reader:
 
     def follow(self, start: int, frames: bytes) -> None:
         """New frames begin at `start`: pass them on if this reader is up to date and can."""
-        if self._out.ready and self._offset == start:
-            self._offset += len(frames)
-            self._out.write(frames)
+        out = self._out
+        if out.ready and self._offset == start:
+            self._offset = start + len(frames)
+            out.write(frames)
 
     def drain(self) -> None:
         """Send what this reader is behind, as long as its client takes it."""

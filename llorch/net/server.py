@@ -109,7 +109,7 @@ class ServerConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client left (see the module's text): it may still read what was written."""
-        self.stream = None
+        self._lose_stream()
         self._end_exchange()
         self.close()
         return False
@@ -117,7 +117,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         """The socket is closed: tell whoever still answers."""
         self._cancel_timers()
-        self.stream = None
+        self._lose_stream()
         self._end_exchange()
         self._siblings.remove(self)
 
@@ -264,10 +264,18 @@ class ServerConnection(asyncio.Protocol):
         if data:
             self._write(self._h11.send(h11.Data(data=data)))
 
-    def send_stream_data(self, data: bytes) -> None:
-        """Write a piece of a streamed body, framed here (see the module's text)."""
-        if data and self._transport is not None:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+    def stream_writer(self) -> Callable[[bytes], None]:
+        """Writes pieces of a streamed body, framed here (see the module's text)."""
+        assert self._transport is not None
+        write = self._transport.write
+        if not self._chunked:
+            return write
+
+        def write_chunk(data: bytes) -> None:
+            if data:  # an empty chunk would end the body
+                write(b"%x\r\n%b\r\n" % (len(data), data))
+
+        return write_chunk
 
     def finish(self) -> None:
         """The answer is complete: end the body, then close or read the next request."""
@@ -283,6 +291,11 @@ class ServerConnection(asyncio.Protocol):
         self._h11.start_next_cycle()
         self._expect_request(self._limits.idle_seconds)
         self._loop.call_soon(self._read_events)
+
+    def _lose_stream(self) -> None:
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.lost()
 
     def _end_exchange(self) -> None:
         exchange, self._exchange = self._exchange, None
