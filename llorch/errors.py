@@ -24,6 +24,7 @@
     │  ├─ ModelLoading                MODEL_LOADING              503   5
     │  └─ ShuttingDown                SHUTTING_DOWN              503   5
     ├─ DeadlineExceeded               DEADLINE_EXCEEDED          504   6
+    ├─ Cancelled                      CANCELLED                  499   1
     ├─ WorkerLost                     WORKER_LOST                502   1
     ├─ EngineFailed                   ENGINE_FAILED              500   1
     │  └─ EngineUnavailable           ENGINE_UNAVAILABLE         500   1
@@ -251,6 +252,12 @@ class DeadlineExceeded(LlorchError):
     """The deadline passed before the task could be answered."""
 
     code, status, exit_code, kind = "DEADLINE_EXCEEDED", 504, 6, "timeout_error"
+
+
+class Cancelled(LlorchError):
+    """The task was cancelled before its answer began."""
+
+    code, status, kind = "CANCELLED", 499, "invalid_request_error"
 
 
 class WorkerLost(LlorchError):

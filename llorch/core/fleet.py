@@ -24,7 +24,8 @@ class WorkerStatus(str, Enum):
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
     """What a worker says of itself in a heartbeat. slots_elsewhere: slots in use by clients that
-    did not come through this orchestrator; ctx: tokens per slot."""
+    did not come through this orchestrator; ctx: tokens per slot;
+    started: when its process began, in seconds since 1970."""
 
     worker_id: str
     url: str
@@ -39,6 +40,7 @@ class WorkerReport:
     tokens_per_second: float | None = None
     memory_bytes: int | None = None
     version: str = ""
+    started: int = 0
 
 
 @dataclass(slots=True)
@@ -111,6 +113,8 @@ class Fleet:
         worker = self.workers.get(report.worker_id)
         if worker is None:
             worker = self.workers[report.worker_id] = Worker(report, now)
+        if worker.report.started != report.started:
+            worker.draining = False  # another process: nobody asked it to drain
         worker.report, worker.reported_at = report, now
         worker.lost, worker.doubt = False, None
         return worker

@@ -22,7 +22,6 @@ and the leases together are exactly the live tasks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from llorch.core import effects as do
@@ -32,26 +31,13 @@ from llorch.core.book import TaskBook
 from llorch.core.effects import Effect
 from llorch.core.fleet import Fleet, Worker, WorkerStatus
 from llorch.core.forecast import Forecast
+from llorch.core.limits import Limits
 from llorch.core.placement import Policy, candidates, least_loaded, pin_is_closed
 from llorch.core.places import Places
 from llorch.core.queue import TaskQueue
 from llorch.core.task import Fact, State, Task
 from llorch.core.types import StopReason
 from llorch.errors import LlorchError, PoolUnavailable, ShuttingDown, WorkerLost
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the scheduler is bounded by. Seconds, tasks and tries."""
-
-    queue_capacity: int = 100
-    promote_after_seconds: float = 300.0
-    lease_seconds: float = 15.0
-    max_attempts: int = 3
-    cancel_seconds: float = 5.0
-    deadline_slack_seconds: float = 5.0
-    retention_seconds: float = 3600.0
-    max_retained: int = 2_000
 
 
 class Scheduler:

@@ -14,6 +14,11 @@ from llorch.errors import LlorchError
 from llorch.net.client import ask
 from llorch.wire.reports import REPORTABLE, parse_report
 
+SHARED_FIELDS = (
+    *("worker_id", "model", "backend", "engine", "device", "slots", "slots_elsewhere"),
+    *("ctx", "tokens_per_second", "version", "started"),
+)
+
 
 async def adopt(url: str, tell: Callable[[Event], None], on_event: OnEvent) -> None:
     """Report the worker at `url` until cancelled; says once when it stops answering."""
@@ -44,7 +49,6 @@ async def _report(url: str, tell: Callable[[Event], None]) -> str | None:
 def _as_report(url: str, health: dict[str, Any]) -> dict[str, Any]:
     """A worker's health in the shape of its reports."""
     status = health.get("status")
-    shared = ("worker_id", "model", "backend", "engine", "device", "slots", "slots_elsewhere")
-    report = {name: health.get(name) for name in (*shared, "ctx", "tokens_per_second", "version")}
+    report = {name: health.get(name) for name in SHARED_FIELDS}
     report["memory_bytes"] = health.get("memory")
     return report | {"url": url, "status": status if status in REPORTABLE else "failed"}

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from llorch.core import events as on
-from llorch.core.scheduler import Limits
+from llorch.core.limits import Limits
 from llorch.daemon.adoption import adopt
 from llorch.daemon.fleet_routes import FleetRoutes
 from llorch.daemon.openai_routes import OpenAIRoutes

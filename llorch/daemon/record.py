@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llorch.core.types import StopReason, TaskRequest
-from llorch.errors import DeadlineExceeded, LlorchError, WorkerLost
+from llorch.errors import Cancelled, DeadlineExceeded, LlorchError
 from llorch.net.relay import FrameLog
 from llorch.wire import sse
 from llorch.wire.answers import error_frame, queued_frame, unworked_end_frame
@@ -93,7 +93,7 @@ class TaskRecord:
         elif reason is StopReason.DEADLINE:
             self.conclude_error(DeadlineExceeded("the deadline passed before the answer was ready"))
         else:
-            self.conclude_error(WorkerLost("the task was cancelled"))
+            self.conclude_error(Cancelled("the task was cancelled"))
 
     def conclude_error(self, error: LlorchError) -> None:
         """Write the error that no worker wrote."""

@@ -17,7 +17,8 @@ from typing import Any
 
 from llorch.core import effects as do
 from llorch.core import events as on
-from llorch.core.scheduler import Limits, Scheduler
+from llorch.core.limits import Limits
+from llorch.core.scheduler import Scheduler
 from llorch.core.task import TaskSpec
 from llorch.core.types import TaskRequest
 from llorch.daemon.attempt import AttemptRun, ask_to_cancel

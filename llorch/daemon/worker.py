@@ -245,6 +245,7 @@ class WorkerDaemon:
             tokens_per_second=runs.tokens_per_second,
             memory_bytes=facts.memory_bytes,
             version=__version__,
+            started=self.started,
         )
 
     def _public_url(self) -> str:

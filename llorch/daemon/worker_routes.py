@@ -172,6 +172,7 @@ def health_object(worker: WorkerView) -> dict[str, Any]:
         "worker_id": worker.worker_id,
         "model": worker.model,
         "version": __version__,
+        "started": worker.started,
     }
     if worker.reason:
         body["reason"] = worker.reason

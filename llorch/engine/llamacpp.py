@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from llorch.core.types import (
@@ -18,6 +19,7 @@ from llorch.core.types import (
     GenerateRequest,
     Message,
     PromptRead,
+    Sampling,
     StopReason,
     TextMade,
 )
@@ -252,8 +254,6 @@ def _body(request: GenerateRequest) -> dict[str, Any]:
 
 def _sampling(request: GenerateRequest) -> dict[str, float | int]:
     """What the request says of sampling, by llama.cpp's names; what it leaves open is not sent."""
-    said = {
-        name: getattr(request.sampling, name)
-        for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-    }
+    said = {field.name: getattr(request.sampling, field.name) for field in fields(Sampling)}
+    del said["seed"]  # the request has one of its own, which is never open
     return {_NAMES.get(name, name): value for name, value in said.items() if value is not None}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from llorch.errors import UsageError
+from llorch.errors import Unreachable, UsageError
 
 
 def normalise_url(address: str) -> str:
@@ -51,3 +52,31 @@ def is_loopback(url: str) -> bool:
 def place_of(url: str) -> str:
     """The `host:port` of a URL, for messages."""
     return urlsplit(url).netloc
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to connect and what to ask for there."""
+
+    host: str
+    port: int
+    target: str
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """The address in an http:// URL."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 80
+        except ValueError as error:
+            raise Unreachable(f"{url!r} is no URL: {error}") from None
+        if parts.scheme != "http" or not parts.hostname:
+            raise Unreachable(f"cannot connect to {url!r}", hint="use http://HOST:PORT")
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(parts.hostname, port, target)
+
+    @property
+    def netloc(self) -> str:
+        """HOST:PORT for the Host header and for people."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"

@@ -20,32 +20,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import responses
 from typing import Any
-from urllib.parse import parse_qsl, unquote
 
 import h11
 
-from llorch.errors import (
-    BodyTooLarge,
-    HeadersTooLarge,
-    InvalidRequest,
-    LlorchError,
-    Refused,
-    RequestTimeout,
-)
+from llorch.errors import BodyTooLarge, LlorchError, Refused, RequestTimeout
 from llorch.net.exchange import App, Exchange, HeaderList, Request, StreamOut
+from llorch.net.request_head import correlation_id, declared_bytes, new_request, translated
 from llorch.net.siblings import Siblings
 
 log = logging.getLogger("llorch.http")
 
-CORRELATION_CHARACTERS = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
-)
-HEADERS_TOO_LARGE = 431  # the status that h11 suggests for them
 LINGER_SECONDS = 2.0
 
 
@@ -164,13 +152,13 @@ class ServerConnection(asyncio.Protocol):
                     return
                 self._take(event)
         except h11.RemoteProtocolError as error:
-            self._refuse(_translated(error))
+            self._refuse(translated(error))
 
     def _take(self, event: Any) -> None:
         if isinstance(event, h11.Request):
             self._head, self._body = event, bytearray()
             self._expect_request(self._limits.request_seconds)
-            self._check_body_bytes(_declared_bytes(event))
+            self._check_body_bytes(declared_bytes(event))
             if not self._refused and self._h11.they_are_waiting_for_100_continue:
                 self._write(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])))
         elif isinstance(event, h11.Data):
@@ -190,25 +178,10 @@ class ServerConnection(asyncio.Protocol):
 
     def _begin_exchange(self) -> None:
         assert self._head is not None
-        request = self._request(self._head, bytes(self._body))
+        request = new_request(self._head, bytes(self._body), self)
         self._head, self._body = None, bytearray()
         self._exchange = request.exchange
         self._task = self._loop.create_task(self._run(request))
-
-    def _request(self, head: h11.Request, body: bytes) -> Request:
-        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in head.headers}
-        correlation_id = _correlation_id(headers.get("x-correlation-id", ""))
-        method = head.method.decode("ascii")
-        path, query = _path_and_query(head.target.decode("latin-1"))
-        return Request(
-            method=method,
-            path=unquote(path),
-            query=dict(parse_qsl(query, keep_blank_values=True)),
-            headers=headers,
-            body=body,
-            correlation_id=correlation_id,
-            exchange=Exchange(self, correlation_id, bodiless=method == "HEAD"),
-        )
 
     async def _run(self, request: Request) -> None:
         """Run the application; whatever it raises becomes an answer, or an end."""
@@ -235,7 +208,7 @@ class ServerConnection(asyncio.Protocol):
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
             return
-        self._exchange = Exchange(self, _correlation_id(""))
+        self._exchange = Exchange(self, correlation_id(""))
         self._exchange.respond_error(error)
 
     def _linger(self) -> None:
@@ -336,30 +309,3 @@ class ServerConnection(asyncio.Protocol):
         self._cancel_request_timer()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
-
-
-def _correlation_id(sent: str) -> str:
-    """The client's own, where it is harmless, else a new one."""
-    if 1 <= len(sent) <= 64 and CORRELATION_CHARACTERS.issuperset(sent):
-        return sent
-    return str(uuid.uuid4())
-
-
-def _path_and_query(target: str) -> tuple[str, str]:
-    """The parts of a request's target, in its usual form or in the absolute one that clients use
-    towards a proxy (RFC 9112 section 3.2)."""
-    if not target.startswith("/"):
-        target = "/" + target.partition("://")[2].partition("/")[2]
-    path, _, query = target.partition("?")
-    return path, query
-
-
-def _declared_bytes(head: h11.Request) -> int:
-    """The content length that a request announces, 0 where it does not; h11 has checked it."""
-    return int(dict(head.headers).get(b"content-length", b"0"))
-
-
-def _translated(error: h11.RemoteProtocolError) -> LlorchError:
-    if error.error_status_hint == HEADERS_TOO_LARGE:
-        return HeadersTooLarge("the request line and headers are too large")
-    return InvalidRequest(f"malformed HTTP: {error}")

@@ -28,6 +28,7 @@ def report_fields(report: WorkerReport) -> dict[str, Any]:
         "tokens_per_second": report.tokens_per_second,
         "memory_bytes": report.memory_bytes,
         "version": report.version,
+        "started": report.started,
     }
 
 
@@ -48,6 +49,7 @@ def parse_report(values: Mapping[str, Any]) -> WorkerReport:
         tokens_per_second=fields.number("tokens_per_second", None, 0, 1e9),
         memory_bytes=fields.integer("memory_bytes", None, 0, 2**60),
         version=fields.text("version") or "",
+        started=fields.integer("started", 0, 0, 2**53) or 0,
     )
     fields.check()
     return report

@@ -166,5 +166,7 @@ def read_sampling(fields: Fields, temperature: float) -> Sampling:
         top_k=fields.integer("top_k", None, 0, 1_000_000),
         min_p=fields.number("min_p", None, 0, 1),
         repetition_penalty=fields.number(penalty, None, 0, 10, open_low=True),
+        frequency_penalty=fields.number("frequency_penalty", None, -2, 2),
+        presence_penalty=fields.number("presence_penalty", None, -2, 2),
         seed=None if seed is None or seed == -1 else seed % SEEDS,
     )

@@ -8,7 +8,8 @@ from llorch.core import effects as do
 from llorch.core import events as on
 from llorch.core.effects import Effect
 from llorch.core.fleet import WorkerReport, WorkerStatus
-from llorch.core.scheduler import Limits, Scheduler
+from llorch.core.limits import Limits
+from llorch.core.scheduler import Scheduler
 from llorch.core.task import Fact, State, TaskSpec
 from llorch.core.types import Priority
 from llorch.errors import LlorchError, WorkerBusy

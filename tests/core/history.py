@@ -14,7 +14,8 @@ from llorch.core import effects as do
 from llorch.core import events as on
 from llorch.core.effects import Effect
 from llorch.core.fleet import WorkerStatus
-from llorch.core.scheduler import Limits, Scheduler
+from llorch.core.limits import Limits
+from llorch.core.scheduler import Scheduler
 from llorch.core.task import Fact, State
 
 LIMITS = Limits(queue_capacity=4, retention_seconds=120.0, max_retained=5)

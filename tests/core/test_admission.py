@@ -4,7 +4,7 @@ import pytest
 
 from llorch.core import events as on
 from llorch.core.fleet import WorkerStatus
-from llorch.core.scheduler import Limits
+from llorch.core.limits import Limits
 from llorch.errors import (
     AdmissionReject,
     ModelNotFound,

@@ -7,7 +7,7 @@ import pytest
 from llorch.core import effects as do
 from llorch.core import events as on
 from llorch.core.fleet import WorkerStatus
-from llorch.core.scheduler import Limits
+from llorch.core.limits import Limits
 from llorch.core.task import Fact, State
 from llorch.core.types import StopReason
 from llorch.errors import InvalidRequest, ModelLoading, WorkerBusy, WorkerLost

@@ -7,7 +7,8 @@ import pytest
 from llorch.core import effects as do
 from llorch.core import events as on
 from llorch.core.fleet import WorkerStatus
-from llorch.core.scheduler import Limits, Scheduler
+from llorch.core.limits import Limits
+from llorch.core.scheduler import Scheduler
 from llorch.core.task import State
 from tests.core.driven import BATCH, Driven, dispatched, kinds, only, spec
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llorch.core import effects as do
-from llorch.core.scheduler import Limits
+from llorch.core.limits import Limits
 from llorch.core.task import State
 from llorch.core.types import StopReason
 from tests.core.driven import Driven, kinds, only

@@ -87,6 +87,16 @@ def test_a_draining_worker_finishes_what_it_runs_and_takes_nothing_new():
     assert dispatched(d.worker("w2")) == [("next", 1, "w2")]
 
 
+def test_a_worker_that_was_started_again_is_not_drained_any_more():
+    d = Driven()
+    d.worker(started=1)
+    d.tell(on.DrainRequested("w1"))
+    d.worker(started=1)
+    assert kinds(d.submit("early")) == ["Refuse"]
+    d.worker(started=2)
+    assert dispatched(d.submit("t")) == [("t", 1, "w1")]
+
+
 def test_draining_a_stranger_changes_nothing():
     assert Driven().tell(on.DrainRequested("stranger")) == []
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llorch.core.scheduler import Limits
+from llorch.core.limits import Limits
 from llorch.core.slots import SlotLine
 from llorch.daemon.orchestrator import OrchestratorSettings, orchestrate
 from llorch.daemon.worker import WorkerDaemon, WorkerSettings

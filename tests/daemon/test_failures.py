@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llorch.core.scheduler import Limits
+from llorch.core.limits import Limits
 from llorch.engine.echo import EchoOptions
 from tests.daemon.living import (
     Follower,

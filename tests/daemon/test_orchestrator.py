@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from llorch.core.scheduler import Limits
+from llorch.core.limits import Limits
 from llorch.daemon.orchestrator import TICK_SECONDS
 from llorch.engine.echo import EchoOptions
 from tests.daemon.living import Living, a_task, a_worker, an_orchestrator, call, follow

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llorch.core.scheduler import Limits
+from llorch.core.limits import Limits
 from llorch.engine.echo import EchoOptions
 from tests.daemon.living import Follower, a_task, a_worker, an_orchestrator, call, follow
 from tests.net.looped import run, until

@@ -63,7 +63,6 @@ def test_fields_that_clients_send_and_nobody_knows_are_ignored():
         "logprobs": False,
         "logit_bias": {},
         "response_format": {"type": "text"},
-        "frequency_penalty": 0,
     }
     assert parse_chat({**CHAT, **extras}) == parse_chat(CHAT)
 
