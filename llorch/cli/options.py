@@ -117,8 +117,3 @@ def _bad_bind(text: str) -> UsageError:
         f"{text!r} is no address to listen on",
         hint="HOST:PORT, a port, or [IPv6]:PORT, for example 127.0.0.1:8080",
     )
-
-
-def joined(host: str, port: int) -> str:
-    """`host:port`, an IPv6 host in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -25,7 +25,7 @@ class WorkerStatus(str, Enum):
 class WorkerReport:
     """What a worker says of itself in a heartbeat. slots_elsewhere: slots in use by clients that
     did not come through this orchestrator; ctx: tokens per slot;
-    started: when its process began, in seconds since 1970."""
+    started: when its process began, in seconds since 1970; pool: the name of its machine."""
 
     worker_id: str
     url: str
@@ -41,6 +41,7 @@ class WorkerReport:
     memory_bytes: int | None = None
     version: str = ""
     started: int = 0
+    pool: str = ""
 
 
 @dataclass(slots=True)

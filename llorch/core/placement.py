@@ -15,6 +15,8 @@ def allowed(spec: TaskSpec, worker: Worker) -> bool:
     """True when the task's pins and avoid list permit the worker."""
     if spec.worker is not None and worker.worker_id != spec.worker:
         return False
+    if spec.pool is not None and worker.report.pool != spec.pool:
+        return False
     if spec.backend is not None and worker.report.backend != spec.backend:
         return False
     return worker.worker_id not in spec.avoid

@@ -83,6 +83,7 @@ class TaskSpec:
     deadline: float
     leave_grace_seconds: float | None = None
     worker: str | None = None
+    pool: str | None = None
     avoid: tuple[str, ...] = ()
     backend: str | None = None
 

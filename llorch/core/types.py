@@ -70,6 +70,7 @@ class TaskRequest:
     task_id: str | None = None
     stream: bool = False
     worker: str | None = None
+    pool: str | None = None
     avoid: tuple[str, ...] = ()
     backend: str | None = None
 

@@ -15,7 +15,7 @@ from llorch.net.client import ask
 from llorch.wire.reports import REPORTABLE, parse_report
 
 SHARED_FIELDS = (
-    *("worker_id", "model", "backend", "engine", "device", "slots", "slots_elsewhere"),
+    *("worker_id", "pool", "model", "backend", "engine", "device", "slots", "slots_elsewhere"),
     *("ctx", "tokens_per_second", "version", "started"),
 )
 

@@ -143,6 +143,7 @@ class Shell:
             deadline=self.now + request.deadline_ms / 1000,
             leave_grace_seconds=grace,
             worker=request.worker,
+            pool=request.pool,
             avoid=request.avoid,
             backend=request.backend,
         )

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llorch.errors import EngineFailed, LlorchError, StoreFailed
+from llorch.net.address import netloc
 from llorch.net.control import Control
 from llorch.self_path import own_command
 from llorch.store import workers
@@ -185,8 +186,7 @@ def health(record: WorkerRecord) -> dict[str, Any]:
 
 def url_of(record: WorkerRecord) -> str:
     """Where the worker of a record listens."""
-    host = f"[{record.host}]" if ":" in record.host else record.host
-    return f"http://{host}:{record.port}"
+    return f"http://{netloc(record.host, record.port)}"
 
 
 def stop(record: WorkerRecord, grace_seconds: float) -> Stopped:

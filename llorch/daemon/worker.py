@@ -35,6 +35,7 @@ from llorch.engine.echo import EchoOptions
 from llorch.engine.factory import choose_for, make_engine
 from llorch.engine.protocol import Engine
 from llorch.errors import EngineFailed, ModelLoading, ShuttingDown
+from llorch.net.address import netloc
 from llorch.net.listener import HttpServer
 from llorch.net.transport import engine_transport
 from llorch.self_path import own_command
@@ -105,6 +106,7 @@ class WorkerDaemon:
         self._engine: Engine | None = None
         self._membership: Membership | None = None
         self._keeping: asyncio.Future[None] | None = None
+        self.pool = socket.gethostname()
         self.worker_id = ""
         self.model = settings.name
         self.status = WorkerStatus.LOADING
@@ -138,7 +140,7 @@ class WorkerDaemon:
         if self._settings.exit_with_parent:
             end_with_stdin(asked_to_stop.set)
         await self._server.bind(self._settings.bind_host, self._settings.bind_port)
-        self.worker_id = f"{socket.gethostname()}-{self._server.port}"
+        self.worker_id = f"{self.pool}-{self._server.port}"
         self._on_event("bound", {"url": self._server.url})
         try:
             return await self._load_and_serve(asked_to_stop)
@@ -246,6 +248,7 @@ class WorkerDaemon:
             memory_bytes=facts.memory_bytes,
             version=__version__,
             started=self.started,
+            pool=self.pool,
         )
 
     def _public_url(self) -> str:
@@ -253,8 +256,4 @@ class WorkerDaemon:
         if settings.advertise is not None:
             return settings.advertise
         host = address_towards(settings.orchestrator or "", self._server.host)
-        return (
-            f"http://[{host}]:{self._server.port}"
-            if ":" in host
-            else (f"http://{host}:{self._server.port}")
-        )
+        return f"http://{netloc(host, self._server.port)}"

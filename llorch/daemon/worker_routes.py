@@ -32,6 +32,7 @@ class WorkerView(Protocol):
     """What the routes need of the worker daemon."""
 
     worker_id: str
+    pool: str
     model: str
     status: WorkerStatus
     reason: str
@@ -170,6 +171,7 @@ def health_object(worker: WorkerView) -> dict[str, Any]:
     body: dict[str, Any] = {
         "status": worker.status.value,
         "worker_id": worker.worker_id,
+        "pool": worker.pool,
         "model": worker.model,
         "version": __version__,
         "started": worker.started,

@@ -28,8 +28,18 @@ def normalise_url(address: str) -> str:
             "an address must not contain a user or a password",
             hint="put the API key into LLORCH_API_KEY",
         )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+    place = netloc(parts.hostname, port) if port else bracketed(parts.hostname)
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def netloc(host: str, port: int) -> str:
+    """HOST:PORT as it stands in a URL and as people read it."""
+    return f"{bracketed(host)}:{port}"
 
 
 def _is_bare_ipv6(text: str) -> bool:
@@ -78,5 +88,4 @@ class Address:
     @property
     def netloc(self) -> str:
         """HOST:PORT for the Host header and for people."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return netloc(self.host, self.port)

@@ -8,6 +8,7 @@ import errno
 import socket
 
 from llorch.errors import BindFailed
+from llorch.net.address import netloc
 from llorch.net.exchange import App
 from llorch.net.server import ServerConnection, ServerLimits
 from llorch.net.siblings import Siblings
@@ -30,7 +31,7 @@ class HttpServer:
     def url(self) -> str:
         """How this machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://{netloc(host, self.port)}"
 
     async def bind(self, host: str, port: int) -> None:
         """Listen. Port 0 takes any free one. Raises BindFailed, which says what to try."""
@@ -65,7 +66,7 @@ class HttpServer:
 
 
 def _translated(error: OSError, host: str, port: int) -> BindFailed:
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = netloc(host, port)
     if error.errno == errno.EADDRINUSE:
         return BindFailed(f"{where} is in use", hint="choose another port with --bind HOST:PORT")
     if error.errno == errno.EACCES:

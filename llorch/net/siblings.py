@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from llorch.net.server import ServerConnection
+
+class Sibling(Protocol):
+    """A connection, as far as closing goes."""
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is being answered."""
+
+    def abort(self) -> None:
+        """Close at once."""
 
 
 class Siblings:
@@ -15,19 +22,19 @@ class Siblings:
     def __init__(self) -> None:
         self.closing = False
         self.on_empty: Callable[[], None] | None = None
-        self._connections: set[ServerConnection] = set()
+        self._connections: set[Sibling] = set()
 
     def __len__(self) -> int:
         return len(self._connections)
 
-    def __iter__(self) -> Iterator[ServerConnection]:
+    def __iter__(self) -> Iterator[Sibling]:
         return iter(list(self._connections))
 
-    def add(self, connection: ServerConnection) -> None:
+    def add(self, connection: Sibling) -> None:
         """A connection was opened."""
         self._connections.add(connection)
 
-    def remove(self, connection: ServerConnection) -> None:
+    def remove(self, connection: Sibling) -> None:
         """A connection was closed."""
         self._connections.discard(connection)
         if not self._connections and self.on_empty is not None:

@@ -10,18 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llorch.core.types import Priority, TaskRequest
+from llorch.core.types import TaskRequest
 from llorch.wire.fields import Fields
-from llorch.wire.tasks import (
-    DEFAULT_DEADLINE_MS,
-    MAX_DEADLINE_MS,
-    MAX_STOPS,
-    MAX_TOKENS,
-    read_messages,
-    read_model,
-    read_sampling,
-    read_task_id,
-)
+from llorch.wire.tasks import MAX_TOKENS, read_messages, read_shared
 
 DEFAULT_COMPLETION_TOKENS = 16  # what the OpenAI API does for /v1/completions
 
@@ -60,17 +51,7 @@ def parse_completion(values: Mapping[str, Any]) -> OpenAIRequest:
 
 
 def _task(fields: Fields, **parts: Any) -> TaskRequest:
-    return TaskRequest(
-        model=read_model(fields),
-        sampling=read_sampling(fields, 1.0),
-        stop=fields.texts("stop", MAX_STOPS, 256),
-        priority=Priority(fields.choice("priority", "interactive", [p.value for p in Priority])),
-        session_id=fields.text("session_id"),
-        deadline_ms=fields.integer("deadline_ms", DEFAULT_DEADLINE_MS, 1, MAX_DEADLINE_MS) or 1,
-        task_id=read_task_id(fields),
-        stream=fields.flag("stream", False),
-        **parts,
-    )
+    return TaskRequest(**read_shared(fields, temperature=1.0), **parts)
 
 
 def _prompt(fields: Fields) -> str | None:

@@ -29,6 +29,7 @@ def report_fields(report: WorkerReport) -> dict[str, Any]:
         "memory_bytes": report.memory_bytes,
         "version": report.version,
         "started": report.started,
+        "pool": report.pool,
     }
 
 
@@ -50,6 +51,7 @@ def parse_report(values: Mapping[str, Any]) -> WorkerReport:
         memory_bytes=fields.integer("memory_bytes", None, 0, 2**60),
         version=fields.text("version") or "",
         started=fields.integer("started", 0, 0, 2**53) or 0,
+        pool=fields.text("pool") or "",
     )
     fields.check()
     return report

@@ -33,18 +33,12 @@ def parse_task(values: Mapping[str, Any]) -> TaskRequest:
     prompt, messages = read_input(fields)
     placement = fields.inner("placement")
     request = TaskRequest(
-        model=read_model(fields),
+        **read_shared(fields, temperature=0.7),
         prompt=prompt,
         messages=messages,
         max_tokens=fields.integer("max_tokens", 256, 1, MAX_TOKENS),
-        sampling=read_sampling(fields, 0.7),
-        stop=fields.texts("stop", MAX_STOPS, 256),
-        priority=Priority(fields.choice("priority", "interactive", [p.value for p in Priority])),
-        session_id=fields.text("session_id"),
-        deadline_ms=fields.integer("deadline_ms", DEFAULT_DEADLINE_MS, 1, MAX_DEADLINE_MS) or 1,
-        task_id=read_task_id(fields),
-        stream=fields.flag("stream", False),
-        worker=_pin(placement),
+        worker=placement.text("worker"),
+        pool=placement.text("pool"),
         avoid=placement.texts("avoid", 64, 256),
         backend=placement.text("backend"),
     )
@@ -52,12 +46,19 @@ def parse_task(values: Mapping[str, Any]) -> TaskRequest:
     return request
 
 
-def _pin(placement: Fields) -> str | None:
-    worker, pool = placement.text("worker"), placement.text("pool")
-    if worker is not None and pool is not None:
-        rule = "one of worker and pool"
-        placement.fault("pool", rule, f"pin a task to {rule}")
-    return worker or pool
+def read_shared(fields: Fields, temperature: float) -> dict[str, Any]:
+    """The fields of a TaskRequest that all dialects have, under the same names. temperature: what
+    the dialect takes where none is said."""
+    return {
+        "model": read_model(fields),
+        "sampling": read_sampling(fields, temperature),
+        "stop": fields.texts("stop", MAX_STOPS, 256),
+        "priority": Priority(fields.choice("priority", "interactive", [p.value for p in Priority])),
+        "session_id": fields.text("session_id"),
+        "deadline_ms": fields.integer("deadline_ms", DEFAULT_DEADLINE_MS, 1, MAX_DEADLINE_MS) or 1,
+        "task_id": read_task_id(fields),
+        "stream": fields.flag("stream", False),
+    }
 
 
 def parse_attempt(values: Mapping[str, Any], new_id: str) -> Attempt:

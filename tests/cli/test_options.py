@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from llorch.cli.options import host_and_port, joined
+from llorch.cli.options import host_and_port
 from llorch.cli.serve import require_loopback
 from llorch.errors import BindFailed, UsageError
+from llorch.net.address import netloc
 
 
 @pytest.mark.parametrize(
@@ -35,8 +36,8 @@ def test_what_is_no_address_is_a_usage_error(text):
 
 
 def test_an_ipv6_host_is_written_in_brackets():
-    assert joined("::1", 80) == "[::1]:80"
-    assert joined("h", 80) == "h:80"
+    assert netloc("::1", 80) == "[::1]:80"
+    assert netloc("h", 80) == "h:80"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])

@@ -18,6 +18,8 @@ def worker(worker_id: str = "w1", *, running: int = 0, **more) -> Worker:
         ({}, True),
         ({"worker": "w1"}, True),
         ({"worker": "w2"}, False),
+        ({"pool": "box"}, True),
+        ({"pool": "other"}, False),
         ({"backend": "cpu"}, True),
         ({"backend": "cuda"}, False),
         ({"avoid": ("w2", "w3")}, True),
@@ -27,7 +29,7 @@ def worker(worker_id: str = "w1", *, running: int = 0, **more) -> Worker:
     ],
 )
 def test_pins_and_the_avoid_list_are_obeyed_together(wish, may):
-    assert allowed(spec("t", **wish), worker("w1", backend="cpu")) is may
+    assert allowed(spec("t", **wish), worker("w1", backend="cpu", pool="box")) is may
 
 
 def test_only_open_workers_with_the_model_are_candidates_in_the_order_of_their_ids():

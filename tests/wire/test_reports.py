@@ -20,6 +20,8 @@ FULL = WorkerReport(
     tokens_per_second=12.5,
     memory_bytes=10**9,
     version="0.1.0",
+    started=1_795_000_000,
+    pool="box",
 )
 LEAST = {"worker_id": "w", "url": "http://h:1", "model": "m"}
 

@@ -71,7 +71,7 @@ def test_every_field_of_a_task_is_read():
     [
         ({"job_id": "j"}, {"task_id": "j"}),
         ({"job_id": "j", "task_id": "t"}, {"task_id": "t"}),
-        ({"placement": {"pool": "p"}}, {"worker": "p"}),
+        ({"placement": {"pool": "p"}}, {"pool": "p"}),
         ({"stop": "x"}, {"stop": ("x",)}),
         ({"seed": -1}, {"sampling": Sampling()}),
         ({"seed": 2**32 - 1}, {"sampling": Sampling(seed=0)}),
@@ -138,7 +138,6 @@ def test_all_faults_are_told_at_once():
         ({"model": "m"}, "prompt"),
         ({**GOOD, "messages": [{"role": "user", "content": "x"}]}, "prompt"),
         ({"prompt": "Hi"}, "model"),
-        ({**GOOD, "placement": {"worker": "a", "pool": "b"}}, "placement.pool"),
     ],
 )
 def test_what_is_missing_or_contradicts_itself_is_named(values, field):
