@@ -136,8 +136,8 @@ def cleanup(
     json: Json = False,
 ) -> None:
     """Forget dead workers and delete old logs."""
-    from llorch.daemon.spawn import delete_old_logs
     from llorch.store import workers
+    from llorch.store.worker_logs import delete_old_logs
 
     forgotten = workers.clean_up()
     logs_deleted = delete_old_logs(days * 86400)

@@ -21,12 +21,12 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llorch.errors import EngineFailed, LlorchError, StoreFailed
+from llorch.errors import BindFailed, EngineFailed, LlorchError, StoreFailed
 from llorch.net.address import netloc
 from llorch.net.control import Control
 from llorch.self_path import own_command
 from llorch.store import workers
-from llorch.store.paths import logs_dir
+from llorch.store.worker_logs import last_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,8 +37,8 @@ POLL_SECONDS = 0.1
 HEALTH_SECONDS = 2.0
 UNDO_SECONDS = 5.0
 KILL_SECONDS = 10.0
+TRIES = 5
 LAST_LINES = 8
-_LOG_TAIL_BYTES = 16_384
 # Workers outlive this process, so nobody waits for them; kept, or Python warns of that.
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -73,7 +73,20 @@ def start(request: SpawnRequest, timeout_seconds: float) -> WorkerRecord:
     Raises BindFailed (no free port), EngineFailed with the last lines of its log (it died, or was
     not ready in time), StoreFailed. Whatever is raised, no process and no record is left.
     """
-    reservation = workers.reserve(request.backend, port=request.port)
+    for _ in range(TRIES):
+        reservation = workers.reserve(request.backend, port=request.port)
+        try:
+            return _start_at(reservation, request, timeout_seconds)
+        except EngineFailed:
+            # Between looking and binding the port, somebody else's process may have taken it.
+            if request.port is not None or workers.is_free(reservation.host, reservation.port):
+                raise
+    raise BindFailed(f"other programs took {TRIES} ports before a worker could", hint="try again")
+
+
+def _start_at(
+    reservation: Reservation, request: SpawnRequest, timeout_seconds: float
+) -> WorkerRecord:
     try:
         process = _launch(request, reservation)
     except BaseException:
@@ -176,12 +189,13 @@ def _undo(reservation: Reservation, process: subprocess.Popen[bytes]) -> None:
 
 
 def health(record: WorkerRecord) -> dict[str, Any]:
-    """What the worker says of itself now; {} where it does not answer or something else does."""
+    """What the worker says of itself now; {} where it does not answer, or another process does."""
     try:
         with Control(url_of(record), seconds=HEALTH_SECONDS) as control:
-            return control.get_json("/health", accept=(503,))
+            answer = control.get_json("/health", accept=(503,))
     except LlorchError:
         return {}
+    return answer if answer.get("pid") == record.pid else {}
 
 
 def url_of(record: WorkerRecord) -> str:
@@ -271,27 +285,3 @@ def find(worker_ids: Sequence[str]) -> list[WorkerRecord]:
     Raises WorkerNotFound.
     """
     return [workers.find(worker_id) for worker_id in dict.fromkeys(worker_ids)]
-
-
-def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a log; [] where there is none."""
-    try:
-        with path.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-            return log.read().decode("utf-8", "replace").splitlines()[-count:]
-    except OSError:
-        return []
-
-
-def delete_old_logs(older_than_seconds: float) -> list[Path]:
-    """Delete logs that belong to no record and were not written to for so long; return them."""
-    kept = {record.log_path for record in workers.records()}
-    limit = time.time() - older_than_seconds
-    old = [
-        log
-        for log in sorted(logs_dir().glob("*.log"))
-        if str(log) not in kept and log.stat().st_mtime < limit
-    ]
-    for log in old:
-        log.unlink(missing_ok=True)
-    return old

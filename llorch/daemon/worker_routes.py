@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -171,6 +172,7 @@ def health_object(worker: WorkerView) -> dict[str, Any]:
     body: dict[str, Any] = {
         "status": worker.status.value,
         "worker_id": worker.worker_id,
+        "pid": os.getpid(),
         "pool": worker.pool,
         "model": worker.model,
         "version": __version__,

@@ -100,6 +100,11 @@ def add(record: WorkerRecord) -> None:
     _update(lambda book: _add(book, record))
 
 
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens on a port now."""
+    return _why_not_bindable(host, port) is None
+
+
 def records() -> tuple[WorkerRecord, ...]:
     """All records by port, dead ones included. Raises StoreFailed (damaged, newer, unreadable)."""
     book = _Book.of(read_document(_path(), _VERSION))

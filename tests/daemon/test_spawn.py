@@ -15,16 +15,16 @@ import pytest
 from llorch.daemon import spawn
 from llorch.daemon.spawn import SpawnRequest, Stopped
 from llorch.errors import BindFailed, EngineFailed, LlorchError, WorkerNotFound
-from llorch.store import workers
+from llorch.store import worker_logs, workers
 
 ECHO = SpawnRequest(model="echo", backend="cpu", arguments=("--engine", "echo"))
 STUBBORN = """
-import json, signal, sys, time
+import json, os, signal, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        body = json.dumps({"status": "ready"}).encode()
+        body = json.dumps({"status": "ready", "pid": os.getpid()}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -32,6 +32,34 @@ class Handler(BaseHTTPRequestHandler):
 host, _, port = sys.argv[-1].rpartition(":")
 HTTPServer((host, int(port)), Handler).serve_forever()
 """
+
+# Another program takes the port in the moment before its first start can.
+ROBBED = (
+    """
+import os, sys
+flag = __file__ + ".robbed"
+if not os.path.exists(flag):
+    host, _, port = sys.argv[-1].rpartition(":")
+    ready, tell = os.pipe()
+    if os.fork() == 0:
+        import socket
+        os.setsid()
+        server = socket.create_server((host, int(port)))
+        with open(flag, "w") as file:
+            file.write(str(os.getpid()))
+        os.close(tell)
+        body = b'{"status": "ready", "pid": 1}'
+        while True:
+            peer, _ = server.accept()
+            peer.recv(65536)
+            peer.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: %d\\r\\n\\r\\n" % len(body) + body)
+            peer.close()
+    os.close(tell)
+    os.read(ready, 1)
+    sys.exit("in use")
+"""
+    + STUBBORN
+)
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +143,16 @@ def test_a_worker_that_is_never_ready_is_ended_and_leaves_no_record(program, tmp
     assert workers.records() == ()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+def test_a_start_whose_port_another_program_took_uses_the_next_one(program, tmp_path):
+    program(ROBBED)
+    try:
+        record = spawn.start(ECHO, 60)
+        assert spawn.health(record) == {"status": "ready", "pid": record.pid}
+        assert [r.id for r in workers.records()] == [record.id]
+    finally:
+        os.kill(int((tmp_path / "program.py.robbed").read_text()), signal.SIGKILL)
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_starts():
@@ -201,15 +239,15 @@ def test_the_health_of_something_that_does_not_answer_is_empty():
 def test_the_last_lines_of_a_long_log_are_found(tmp_path):
     log = tmp_path / "log"
     log.write_text("".join(f"line {number}\n" for number in range(10_000)))
-    assert spawn.last_lines(log, 2) == ["line 9998", "line 9999"]
-    assert spawn.last_lines(tmp_path / "none", 2) == []
+    assert worker_logs.last_lines(log, 2) == ["line 9998", "line 9999"]
+    assert worker_logs.last_lines(tmp_path / "none", 2) == []
 
 
 def test_old_logs_of_stopped_workers_are_deleted_and_those_of_live_ones_kept():
     stopped, living = spawn.start(ECHO, 60), spawn.start(ECHO, 60)
     spawn.stop(stopped, 30)
-    assert spawn.delete_old_logs(3600) == []
+    assert worker_logs.delete_old_logs(3600) == []
     for record in (stopped, living):
         os.utime(record.log_path, (0, 0))
-    assert spawn.delete_old_logs(3600) == [Path(stopped.log_path)]
+    assert worker_logs.delete_old_logs(3600) == [Path(stopped.log_path)]
     assert Path(living.log_path).exists()
