@@ -12,6 +12,7 @@ from llorch.cli.child import config_arguments, flags
 from llorch.cli.lazy import new_app
 from llorch.cli.options import (
     SEED_LIMIT,
+    TOKENS_LIMIT,
     Backend,
     Ctx,
     Engine,
@@ -78,7 +79,15 @@ def infer(
         address_option("orchestrator", "INFER", "URL", "Ask this orchestrator."),
     ] = None,
     max_tokens: Annotated[
-        int, option("--max-tokens", "-n", min=1, metavar="N", help="The longest answer, in tokens.")
+        int,
+        option(
+            "--max-tokens",
+            "-n",
+            min=1,
+            max=TOKENS_LIMIT,
+            metavar="N",
+            help="The longest answer, in tokens.",
+        ),
     ] = 50,
     temperature: Annotated[
         float,

@@ -11,6 +11,7 @@ from llorch.errors import UsageError
 EngineName = Literal["auto", "llamacpp", "echo"]
 BackendName = Literal["auto", "cpu", "cuda", "metal"]
 SEED_LIMIT = 2**32 - 2
+TOKENS_LIMIT = 1_000_000
 MODEL_WORDS = "A catalog id, a GGUF path or hf:org/repo[@rev][:file or quant]."
 
 
