@@ -31,8 +31,26 @@ def engine_command() -> list[str]:
 
 @pytest.fixture(scope="session")
 def real_model() -> Path:
-    """SmolLM2-135M-Instruct Q4_1: the file that LLORCH_TEST_MODEL names."""
+    """SmolLM2-135M-Instruct Q4_1, the default model.
+
+    LLORCH_TEST_MODEL may name the file. Otherwise llorch's own downloader fetches it, once, into
+    this user's cache folder; a file there that is damaged is fetched again.
+    """
     named = os.environ.get("LLORCH_TEST_MODEL")
-    if not named:
-        pytest.fail("LLORCH_TEST_MODEL names no file: set it to SmolLM2-135M-Instruct.Q4_1.gguf")
-    return Path(named)
+    if named:
+        return Path(named).resolve(strict=True)
+    import platformdirs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLORCH_HOME", str(platformdirs.user_cache_path("llorch-tests")))
+        return _whole_default_model()
+
+
+def _whole_default_model() -> Path:
+    from llorch.store import catalog, models
+    from llorch.store.progress import Quiet
+
+    wanted = models.resolve(catalog.DEFAULT_MODEL)
+    if models.verify(wanted.entry, Quiet()).verdict is models.Verdict.DAMAGED:
+        models.remove(catalog.DEFAULT_MODEL)
+    return models.fetch(wanted, Quiet())

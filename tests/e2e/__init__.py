@@ -1,0 +1,1 @@
+"""The built file with the real model, in real processes, as a user drives it."""
