@@ -161,13 +161,19 @@ def remove(model: str) -> int:
 def _reference(entry: ModelEntry) -> ModelRef:
     parts = downloads.local_parts(entry)
     if not parts and isinstance(entry.sources[0], LocalPath):
-        raise ModelFileInvalid(
-            f"there is no file {entry.sources[0].path}",
-            hint="check the path (a hub model is written hf:org/repo); models known by name: "
-            "llorch pool models catalog",
-        )
+        raise _no_file(Path(entry.sources[0].path))
     return ModelRef(
         entry.name if _has_no_id(entry) else entry.id, entry, parts[0] if parts else None
+    )
+
+
+def _no_file(path: Path) -> ModelFileInvalid:
+    if path.is_dir():
+        return ModelFileInvalid(f"{path} is a folder", hint="name the .gguf file in it")
+    return ModelFileInvalid(
+        f"there is no file {path}",
+        hint="check the path (a hub model is written hf:org/repo); models known by name: "
+        "llorch pool models catalog",
     )
 
 
