@@ -100,11 +100,21 @@ def host_and_port(text: str, *, default_host: str, default_port: int) -> tuple[s
             raise _bad_bind(text)
         return host, _port(rest[1:], text) if rest else default_port
     if text.count(":") > 1:  # an IPv6 address without a port
-        return text, default_port
+        return _ipv6(text), default_port
     host, colon, port = text.partition(":")
     if colon and not port:
         raise _bad_bind(text)
     return host or default_host, _port(port, text) if colon else default_port
+
+
+def _ipv6(text: str) -> str:
+    from ipaddress import AddressValueError, IPv6Address
+
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        raise _bad_bind(text) from None
+    return text
 
 
 def _port(digits: str, text: str) -> int:
