@@ -14,7 +14,7 @@ def what_is_it(start: bytes) -> ModelFileInvalid:
         if looks_so(start):
             return ModelFileInvalid(what, hint=hint)
     return ModelFileInvalid(
-        "the file is not a GGUF model", hint="llorch loads models in the GGUF format"
+        "the file is not a GGUF model", hint="name a model file in the GGUF format"
     )
 
 
