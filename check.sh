@@ -59,6 +59,7 @@ system_packages() {
     debian libgomp1 has_libgomp
     debian openssh-server test -x /usr/sbin/sshd
     debian openssh-client command -v ssh
+    debian curl command -v curl
 }
 
 new_venv() {
