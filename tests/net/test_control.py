@@ -57,6 +57,7 @@ def test_what_can_be_no_address_is_a_usage_error(typed):
         ("http://[::1]:1", True),
         ("http://10.0.0.1", False),
         ("http://localhost.example.org", False),
+        ("http://127.0.0.1.example.org", False),
     ],
 )
 def test_loopback_is_told_from_the_rest(url, expected):
