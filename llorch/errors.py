@@ -140,7 +140,7 @@ class Unauthorised(LlorchError):
 
 
 class Forbidden(Unauthorised):
-    """The API key is known but may not do this."""
+    """The API key is known but may not do this, or a web page asked that may not."""
 
     code, status, kind = "FORBIDDEN", 403, "permission_error"
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from llorch import __version__
 from llorch.core.choice import Choice, Wishes
@@ -102,7 +103,9 @@ class WorkerDaemon:
         self._settings = settings
         self._fetch_model = fetch_model
         self._on_event = on_event
-        self._server = HttpServer(worker_router(self))
+        # Whoever comes through a tunnel asks for the name that leads there.
+        names = [urlsplit(settings.advertise or "").hostname or ""]
+        self._server = HttpServer(worker_router(self), names=names)
         self._engine: Engine | None = None
         self._membership: Membership | None = None
         self._keeping: asyncio.Future[None] | None = None

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import errno
 import socket
+from collections.abc import Iterable
 
 from llorch.errors import BindFailed
-from llorch.net.address import netloc
-from llorch.net.exchange import App
+from llorch.net.address import is_loopback_host, netloc
+from llorch.net.browsers import refuse_web_pages
+from llorch.net.exchange import App, Request
 from llorch.net.server import ServerConnection, ServerLimits
 from llorch.net.siblings import Siblings
 
@@ -17,10 +19,15 @@ BACKLOG = 1024
 
 
 class HttpServer:
-    """A listening port and its connections."""
+    """A listening port and its connections. names: by which others know it, besides this machine's
+    own; on loopback no other is answered (see `browsers`)."""
 
-    def __init__(self, app: App, limits: ServerLimits | None = None) -> None:
+    def __init__(
+        self, app: App, limits: ServerLimits | None = None, names: Iterable[str] = ()
+    ) -> None:
         self._app = app
+        self._names = {name.lower() for name in (socket.gethostname(), *names)}
+        self._is_local = True
         self._limits = limits or ServerLimits()
         self._siblings = Siblings()
         self._server: asyncio.Server | None = None
@@ -36,9 +43,10 @@ class HttpServer:
     async def bind(self, host: str, port: int) -> None:
         """Listen. Port 0 takes any free one. Raises BindFailed, which says what to try."""
         loop = asyncio.get_running_loop()
+        self._names.add(host.lower())
         try:
             self._server = await loop.create_server(
-                lambda: ServerConnection(self._app, self._limits, self._siblings),
+                lambda: ServerConnection(self._answer, self._limits, self._siblings),
                 host,
                 port,
                 backlog=BACKLOG,
@@ -47,6 +55,12 @@ class HttpServer:
             raise _translated(error, host, port) from None
         address = self._server.sockets[0].getsockname()
         self.host, self.port = address[0], address[1]
+        self._is_local = is_loopback_host(self.host)
+
+    async def _answer(self, request: Request) -> None:
+        if self._is_local:
+            refuse_web_pages(request.headers, self._names)
+        await self._app(request)
 
     async def close(self, grace_seconds: float) -> None:
         """Stop listening at once, let answers under way be finished for a while, cut the rest."""
