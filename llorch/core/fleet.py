@@ -120,6 +120,15 @@ class Fleet:
         worker.lost, worker.doubt = False, None
         return worker
 
+    def rival(self, report: WorkerReport) -> Worker | None:
+        """The live worker that has the report's id already, where it is another process at another
+        address: two machines of one host name would take turns as one worker."""
+        worker = self.workers.get(report.worker_id)
+        if worker is None or worker.lost:
+            return None
+        same = worker.report.url == report.url or worker.report.started == report.started
+        return None if same else worker
+
     def expire(self, now: float) -> list[Worker]:
         """Mark workers whose last report is too old as lost, and return the newly lost ones."""
         lost = [

@@ -7,24 +7,29 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from llorch.core.events import Event, WorkerReported
+from llorch.core.fleet import WorkerReport
 from llorch.daemon.membership import HEARTBEAT_SECONDS
 from llorch.daemon.process import OnEvent
-from llorch.errors import LlorchError
+from llorch.errors import InvalidRequest, LlorchError
 from llorch.net.client import ask
+from llorch.net.control_errors import error_of
 from llorch.wire.reports import REPORTABLE, parse_report
 
+NOT_READY = 503  # with the same facts as 200
 SHARED_FIELDS = (
     *("worker_id", "pool", "model", "backend", "engine", "device", "slots", "slots_elsewhere"),
     *("ctx", "tokens_per_second", "version", "started"),
 )
 
 
-async def adopt(url: str, tell: Callable[[Event], None], on_event: OnEvent) -> None:
+Take = Callable[[WorkerReport], None]
+
+
+async def adopt(url: str, take: Take, on_event: OnEvent) -> None:
     """Report the worker at `url` until cancelled; says once when it stops answering."""
     reachable: bool | None = None
     while True:
-        problem = await _report(url, tell)
+        problem = await _report(url, take)
         if (problem is None) != reachable:
             reachable = problem is None
             facts = {"worker": url} if problem is None else {"worker": url, "reason": problem}
@@ -32,17 +37,18 @@ async def adopt(url: str, tell: Callable[[Event], None], on_event: OnEvent) -> N
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
-async def _report(url: str, tell: Callable[[Event], None]) -> str | None:
+async def _report(url: str, take: Take) -> str | None:
     """Ask once; returns what is wrong, or None."""
     try:
-        _, health = await ask("GET", f"{url}/health")
+        status, health = await ask("GET", f"{url}/health")
         values = json.loads(health)
-        report = parse_report(_as_report(url, values))
+        if status not in (200, NOT_READY):
+            return error_of(status, values).message
+        take(parse_report(_as_report(url, values)))
+    except (InvalidRequest, ValueError, AttributeError):
+        return "it is no llorch worker: its /health is not understood"
     except LlorchError as error:
         return error.message
-    except (ValueError, AttributeError):
-        return "it is no llorch worker: its /health is not understood"
-    tell(WorkerReported(report))
     return None
 
 

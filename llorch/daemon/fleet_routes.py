@@ -36,7 +36,7 @@ class FleetRoutes:
     async def register(self, request: Request) -> None:
         """POST /v2/workers/register: a worker's first and every later report."""
         report = parse_report(decode_object(request.body))
-        self._shell.tell(on.WorkerReported(report))
+        self._shell.take_report(report)
         request.exchange.respond_json(
             {
                 "worker_id": report.worker_id,

@@ -63,7 +63,7 @@ async def orchestrate(
     on_event("ready", {"url": server.url})
     background = [asyncio.ensure_future(_tick(shell))]
     background += [
-        asyncio.ensure_future(adopt(url, shell.tell, on_event)) for url in settings.workers
+        asyncio.ensure_future(adopt(url, shell.take_report, on_event)) for url in settings.workers
     ]
     stop = asyncio.ensure_future(asked_to_stop.wait())
     try:

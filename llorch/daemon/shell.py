@@ -17,13 +17,14 @@ from typing import Any
 
 from llorch.core import effects as do
 from llorch.core import events as on
+from llorch.core.fleet import WorkerReport
 from llorch.core.limits import Limits
 from llorch.core.scheduler import Scheduler
 from llorch.core.task import TaskSpec
 from llorch.core.types import TaskRequest
 from llorch.daemon.attempt import AttemptRun, ask_to_cancel
 from llorch.daemon.record import EXECUTE, TaskRecord, fingerprint
-from llorch.errors import IdempotencyConflict, TaskNotFound
+from llorch.errors import Conflict, IdempotencyConflict, TaskNotFound
 from llorch.net.exchange import Exchange
 from llorch.net.metrics import OrchestratorMetrics
 from llorch.net.relay import Reader
@@ -80,6 +81,16 @@ class Shell:
                     self._doers[type(effect)](effect)
         finally:
             self._busy = False
+
+    def take_report(self, report: WorkerReport) -> None:
+        """Take in a heartbeat. Raises Conflict where its id is that of another live worker."""
+        rival = self.scheduler.fleet.rival(report)
+        if rival is not None:
+            raise Conflict(
+                f"{report.worker_id} is the worker at {rival.report.url} already: "
+                "two machines of one host name need different ports"
+            )
+        self.tell(on.WorkerReported(report))
 
     # -- what routes ask ------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ BATCH = Priority.BATCH
 
 
 def report(worker_id: str = "w1", *, model: str = MODEL, slots: int = 1, **more) -> WorkerReport:
-    url = f"http://{worker_id}:1"
+    url = more.pop("url", f"http://{worker_id}:1")
     status = more.pop("status", WorkerStatus.READY)
     return WorkerReport(worker_id, url, model, status, slots=slots, **more)
 

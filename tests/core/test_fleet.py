@@ -111,3 +111,15 @@ def test_a_worker_is_removed_once():
 def test_serving_names_the_workers_of_a_model_in_any_state():
     fleet = fleet_of(report("a"), report("b", model="n"), report("c", status=WorkerStatus.FAILED))
     assert [w.worker_id for w in fleet.serving("m")] == ["a", "c"]
+
+
+def test_the_id_of_a_live_worker_is_not_another_processes_at_another_address():
+    ours = report(url="http://a:1", started=1)
+    fleet = fleet_of(ours)
+    assert fleet.rival(ours) is None
+    assert fleet.rival(report(url="http://a:1", started=2)) is None, "it was restarted"
+    assert fleet.rival(report(url="http://b:1", started=1)) is None, "it goes by two names"
+    other = report(url="http://b:1", started=2)
+    assert fleet.rival(other) is fleet.workers["w1"]
+    fleet.expire(15.1)
+    assert fleet.rival(other) is None, "it moved, and is not there any more"

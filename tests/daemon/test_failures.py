@@ -14,6 +14,7 @@ import pytest
 
 from llorch.core.limits import Limits
 from llorch.engine.echo import EchoOptions
+from llorch.errors import Forbidden
 from tests.daemon.living import (
     Follower,
     Living,
@@ -26,6 +27,7 @@ from tests.daemon.living import (
     follow,
 )
 from tests.net.looped import run, until
+from tests.net.raw import a_server
 
 SLOW = EchoOptions(tokens_per_second=20)
 FOREVER = {"max_tokens": 100_000}
@@ -301,8 +303,41 @@ def test_what_is_no_worker_is_not_adopted(monkeypatch):
             an_orchestrator() as other,
             an_orchestrator(workers=(other.url,)) as orchestrator,
         ):
-            await orchestrator.says("unreachable")
+            facts = await orchestrator.says("unreachable")
+            assert "no llorch worker" in facts["reason"]
             assert await workers(orchestrator) == {}
+
+    run(main())
+
+
+def test_the_reason_of_a_refusal_is_told_where_a_worker_is_not_adopted():
+    async def refuse(_request: object) -> None:
+        raise Forbidden("not for you")
+
+    async def main() -> None:
+        async with (
+            a_server(refuse) as server,
+            an_orchestrator(workers=(server.url,)) as orchestrator,
+        ):
+            assert (await orchestrator.says("unreachable"))["reason"] == "not for you"
+
+    run(main())
+
+
+def test_two_machines_of_one_host_name_are_not_taken_for_one_worker():
+    async def main() -> None:
+        async with an_orchestrator() as orchestrator:
+            register = orchestrator.url + "/v2/workers/register"
+            report = {"worker_id": "pi-8001", "model": "echo", "url": "http://10.0.0.1:8001"}
+            first = await call("POST", register, report | {"started": 1})
+            again = await call("POST", register, report | {"started": 2})
+            assert (first.status, again.status) == (200, 200)
+            other = report | {"url": "http://10.0.0.2:8001", "started": 3}
+            refused = await call("POST", register, other)
+            assert refused.status == 409
+            assert "http://10.0.0.1:8001" in refused.json()["error"]["message"]
+            known = (await workers(orchestrator))["pi-8001"]
+            assert (known["url"], known["started"]) == ("http://10.0.0.1:8001", 2)
 
     run(main())
 
