@@ -55,10 +55,12 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Sever:
-    """Close the attempt's connection; nothing more of it may reach the client."""
+    """Close the attempt's connection; nothing more of it may reach the client. reason: why, where
+    the task may outlive it."""
 
     task_id: str
     attempt: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,11 +188,11 @@ class Scheduler:
 
     def _on_worker_left(self, event: on.WorkerLeft, _now: float) -> list[Effect]:
         worker = self.fleet.remove(event.worker_id)
-        return [] if worker is None else self._sever_all(worker)
+        return [] if worker is None else self._sever_all(worker, "it left the fleet")
 
-    def _sever_all(self, worker: Worker) -> list[Effect]:
+    def _sever_all(self, worker: Worker, reason: str) -> list[Effect]:
         """The shell reports each severed attempt as lost, and says what its client has seen."""
-        return [do.Sever(task_id, attempt) for task_id, attempt in worker.leases.items()]
+        return [do.Sever(task_id, attempt, reason) for task_id, attempt in worker.leases.items()]
 
     def _on_drain(self, event: on.DrainRequested, _now: float) -> list[Effect]:
         worker = self.fleet.workers.get(event.worker_id)
@@ -223,7 +223,7 @@ class Scheduler:
         self.queue.promote(now)
         effects: list[Effect] = []
         for worker in self.fleet.expire(now):
-            effects += self._sever_all(worker)
+            effects += self._sever_all(worker, f"no report for {self.fleet.lease_seconds:g} s")
         for task in list(self.book.live.values()):
             effects += self._check_limits(task, now)
         effects += self.places.moves()

@@ -34,7 +34,7 @@ class AttemptRun:
         self._order = order
         self._tell = tell
         self._answer: Answer | None = None
-        self._severed = False
+        self._severed = ""  # why the connection was closed here
         self._log_start = len(record.log.data)
         self.received = record.sink()
         self.task = asyncio.ensure_future(self._open())
@@ -70,7 +70,7 @@ class AttemptRun:
     def _opened(self, task: asyncio.Task[None]) -> None:
         """Opening is over: what ended it before it could say so is told here."""
         if task.cancelled():
-            self._lost("the orchestrator closed the connection")
+            self._lost("the attempt was cancelled")
         elif task.exception() is not None:
             log.error("internal error in an attempt", exc_info=task.exception())
             self._lost("internal error")
@@ -102,11 +102,12 @@ class AttemptRun:
         delivered = self._record.streams and sse.has_text(self._record.log.data, self._log_start)
         self._record.whole.clear()
         order = self._order
-        self._tell(AttemptLost(order.task_id, order.attempt, reason, delivered))
+        why = self._severed or reason
+        self._tell(AttemptLost(order.task_id, order.attempt, why, delivered))
 
-    def sever(self) -> None:
+    def sever(self, reason: str) -> None:
         """Close the connection to the worker."""
-        self._severed = True
+        self._severed = reason or "the orchestrator closed the connection"
         if self._answer is not None:
             self._answer.connection.close()
         else:

@@ -218,7 +218,7 @@ class Shell:
     def _sever(self, effect: do.Sever) -> None:
         run = self._attempts.get((effect.task_id, effect.attempt))
         if run is not None:
-            run.sever()
+            run.sever(effect.reason)
 
     def _settle(self, effect: do.Settle) -> None:
         record = self.records[effect.task_id]

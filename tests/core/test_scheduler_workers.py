@@ -22,7 +22,8 @@ def running(*more: str, slots: int = 1) -> Driven:
 def test_what_a_silent_worker_ran_is_severed_after_fifteen_seconds():
     d = running("u", slots=2)
     assert d.tick(15.0) == []
-    assert d.tick(0.1) == [do.Sever("t", 1), do.Sever("u", 1)]
+    silent = "no report for 15 s"
+    assert d.tick(0.1) == [do.Sever("t", 1, silent), do.Sever("u", 1, silent)]
     assert d.tick(0.1) == [], "once is enough"
 
 
@@ -59,7 +60,8 @@ def test_a_lost_worker_is_forgotten_five_minutes_later():
 
 def test_what_a_worker_ran_that_said_goodbye_is_severed():
     d = running("u", slots=2)
-    assert d.tell(on.WorkerLeft("w1")) == [do.Sever("t", 1), do.Sever("u", 1)]
+    left = "it left the fleet"
+    assert d.tell(on.WorkerLeft("w1")) == [do.Sever("t", 1, left), do.Sever("u", 1, left)]
     assert d.scheduler.fleet.workers == {}
 
 

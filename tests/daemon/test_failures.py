@@ -371,7 +371,9 @@ def test_removing_a_worker_ends_what_it_ran_with_one_error():
             stream = await streamed(orchestrator, **FOREVER)
             await stream.sees("token")
             await call("DELETE", f"{orchestrator.url}/v2/workers/{worker.worker_id}")
-            assert (await stream.rest()).data("error")[0]["code"] == "WORKER_LOST"
+            error = (await stream.rest()).data("error")[0]
+            assert error["code"] == "WORKER_LOST"
+            assert error["message"].endswith("was lost: it left the fleet")
             await until(lambda: not worker.line.running, "the slot is taken")
 
     run(main())
