@@ -31,15 +31,22 @@ COMMANDS = {
     "serve-worker": Lazy(
         "llorch.cli.serve_worker", "Run one worker: a daemon with one model loaded."
     ),
-    "infer": Lazy("llorch.cli.infer", "Stream one answer to stdout, whatever is running."),
+    "infer": Lazy("llorch.cli.infer", "Stream one answer to stdout; nothing need run before."),
     "pool": Lazy("llorch.cli.pool", "Manage the models and workers of this machine."),
 }
 
 EPILOG = """\
+\b
+Examples:
+    llorch infer --prompt "The capital of France is"
+    llorch pool worker spawn cpu --model smollm2-135m
+    llorch serve-orchestrator & llorch serve-worker --model smollm2-135m \\
+        --orchestrator http://127.0.0.1:8080
+
 Options may also be set by variables LLORCH_<COMMAND>_<OPTION>, for example
 LLORCH_INFER_MAX_TOKENS, or in llorch.toml. A flag wins over a variable, a variable over the file.
 
-Shell completion is for the name under which llorch is on PATH. With the one file:
+`llorch` stands for `python3 llorch.pyz` until the file is on PATH; then completion works, too:
 
 \b
     chmod +x llorch.pyz && ln -s "$PWD/llorch.pyz" ~/.local/bin/llorch
@@ -131,20 +138,20 @@ def _run(arguments: list[str]) -> int:
 
 def _show_usage(error: Any) -> int:
     """A mistake on the command line. No arguments at all: the help, as an answer to that."""
-    context = getattr(error, "ctx", None)
+    from llorch.cli.usage import usage_error
+
     if type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{error.format_message()}\n")
         return UsageError.exit_code
-    path = context.command_path if context is not None else "llorch"
-    message = error.format_message().rstrip(".")
-    return show_error(UsageError(message, hint=f"{path} --help"))
+    return show_error(usage_error(error))
 
 
 def _system_error(error: OSError) -> LlorchError:
     """What the system refused where no command foresaw it: most likely a full disk at stdout."""
     kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else StoreFailed
     place = f": {error.filename}" if error.filename else ""
-    return kind(f"{error.strerror or error}{place}")
+    hint = "free some space there" if kind is NoSpace else ""
+    return kind(f"{error.strerror or error}{place}", hint=hint)
 
 
 def _flush() -> None:

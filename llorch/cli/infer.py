@@ -133,7 +133,7 @@ def infer(
     quiet: Annotated[bool, option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
     json: Json = False,
 ) -> None:
-    """Stream one answer to stdout, whatever is running.
+    """Stream one answer to stdout; nothing need run before.
 
     The text goes to stdout as it is made; progress and statistics go to stderr. Never interactive.
     """

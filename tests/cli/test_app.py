@@ -116,7 +116,7 @@ def test_version_is_answered_everywhere(cli, arguments):
     [
         (["infr"], "No such command 'infr'. Did you mean 'infer'?", "llorch --help"),
         (["infer", "--nope"], "No such option: --nope", "llorch infer --help"),
-        (["infer", "--max-tokens", "x"], "'x' is not a valid int", "llorch infer --help"),
+        (["infer", "--max-tokens", "x"], "'x' is not a whole number", "llorch infer --help"),
         (["infer", "--max-tokens", "0"], "0 is not in the range", "llorch infer --help"),
         (["infer", "--temperature", "nan"], "must be an ordinary number", "llorch infer --help"),
         (["pool", "worker", "stop"], "Missing argument", "llorch pool worker stop --help"),
@@ -310,4 +310,34 @@ def test_a_report_that_finds_no_space_is_an_error_and_no_traceback(cli):
         process = cli.start("pool", "models", "catalog", stdout=full)
         err = process.communicate(timeout=60)[1]
     assert process.returncode == 1
-    assert err == b"Error: No space left on device\n"
+    assert err == b"Error: No space left on device\nTry: free some space there\n"
+
+
+@pytest.mark.parametrize(
+    "arguments,message,remedy",
+    [
+        (["infer", "--temperature", "abc"], "'abc' is not a number", "llorch infer --help"),
+        (["infer", "--promt", "x"], "--promt. Did you mean --prompt?", "llorch infer --help"),
+        (["infer", "hello"], "unexpected: hello", 'llorch infer --prompt "TEXT"'),
+        (["infer", "--config", "x"], "--config", "llorch --config PATH infer ..."),
+        (["pool", "worker", "spawn"], "from: auto, cpu, cuda, metal", "spawn --help"),
+        (["ps"], "No such command 'ps'", "Try: llorch pool worker list"),
+        (["pull", "x"], "No such command 'pull'", "Try: llorch pool models download ID"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_what_to_try(cli, arguments, message, remedy):
+    shown = cli(*arguments)
+    assert shown.returncode == 2
+    error, tried = shown.stderr.splitlines()
+    assert message in error
+    assert tried.startswith("Try: ")
+    assert remedy in tried
+
+
+def test_a_wrong_variable_and_a_wrong_setting_are_blamed_by_name(cli, tmp_path):
+    shown = cli("infer", "-p", "x", LLORCH_INFER_MAX_TOKENS="abc")
+    assert "Invalid value for LLORCH_INFER_MAX_TOKENS: 'abc'" in shown.stderr
+    settings = tmp_path / "llorch.toml"
+    settings.write_text('[infer]\nmax_tokens = "three"\n', encoding="utf-8")
+    shown = cli("--config", str(settings), "infer", "-p", "x")
+    assert f"Invalid value for max_tokens in {settings}: 'three'" in shown.stderr
