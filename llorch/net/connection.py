@@ -172,18 +172,18 @@ class Connection(asyncio.BufferedProtocol):
         def readable(closed: bool) -> None:
             more = True
             while more and self._hot is not None:
+                broken = None
                 try:
                     data = read(fd, HOT_READ_BYTES)
                 except BlockingIOError:
                     return
                 except OSError as error:
-                    self._hot_end(error)
-                    return
-                if not data:
-                    self._hot_end(None)
-                    return
+                    data, broken = b"", error
                 try:
-                    read_body(data)
+                    if data:
+                        read_body(data)
+                    else:
+                        self._hot_end(broken)
                 except Exception:
                     log.exception("internal error while relaying")
                     self._fail("internal error; the log has the details")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 
 import pytest
 
@@ -69,6 +70,29 @@ def test_closing_while_reading_ends_it_and_frees_the_descriptor():
         await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 1, "files are left")
 
     run_hot(main())
+
+
+class Faulty(Sink):
+    def ended(self, complete: bool) -> None:
+        super().ended(complete)
+        raise RuntimeError("a bug")
+
+
+def test_a_bug_at_the_end_of_an_answer_does_not_end_the_loop(caplog):
+    async def main() -> None:
+        async with a_script(SIZED[:-1], then="wait") as script:
+            reply = await open_stream("GET", script.url)
+            sink = Faulty()
+            reply.attach(sink)
+            reply.connection.read_hot()
+            await until(lambda: sink.body, "no body")
+            assert reply.connection.transport is not None
+            reply.connection.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            await until(lambda: sink.over, "no end")
+            await asyncio.wait_for(script.gone.wait(), 10)
+
+    run_hot(main())
+    assert "internal error while relaying" in caplog.text
 
 
 def test_timers_and_threads_are_served_while_only_hot_sockets_speak():
