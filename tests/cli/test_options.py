@@ -29,7 +29,9 @@ def test_an_address_may_leave_out_what_has_a_default(text, host, port):
     assert host_and_port(text, default_host="127.0.0.1", default_port=8080) == (host, port)
 
 
-@pytest.mark.parametrize("text", ["host:", "host:x", "host:70000", "[::1", "[::1]9", "h:-1", "h:²"])
+@pytest.mark.parametrize(
+    "text", ["host:", "host:x", "host:70000", "[::1", "[::1]9", "h:-1", "h:²", "a:b:c"]
+)
 def test_what_is_no_address_is_a_usage_error(text):
     with pytest.raises(UsageError):
         host_and_port(text, default_host="h", default_port=1)

@@ -102,9 +102,10 @@ class Home:
         )
 
     @contextmanager
-    def daemon(self, *arguments: str, until: str = "ready") -> Iterator[Daemon]:
-        """A daemon on a free port that has said `until`; killed at the end if it still runs."""
-        process = self.start(*arguments, "--bind", "127.0.0.1:0", "--json")
+    def daemon(self, *arguments: str, until: str = "ready", port: int = 0) -> Iterator[Daemon]:
+        """A daemon (on a free port unless one is named) that has said `until`; killed at the end
+        if it still runs."""
+        process = self.start(*arguments, "--bind", f"127.0.0.1:{port}", "--json")
         daemon = Daemon(process)
         try:
             daemon.says(until)

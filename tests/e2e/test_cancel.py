@@ -105,6 +105,25 @@ def test_ctrl_c_leaves_no_process_of_a_worker_for_one_answer(home: Home) -> None
     home.is_still()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("infer", "--prompt", "one two"), ("pool", "worker", "spawn", "cpu")],
+    ids=["infer", "spawn"],
+)
+def test_ctrl_c_while_a_worker_loads_leaves_no_process_and_no_record(
+    command: tuple[str, ...], empty_home: Home
+) -> None:
+    endless = {"LLORCH_SERVE_WORKER_ECHO_LOAD_SECONDS": "3600"}
+    running = empty_home.start(*command, "--engine", "echo", variables=endless)
+    assert running.stderr is not None
+    assert running.stderr.readline() == b"starting a worker for echo\n"
+    eventually(lambda: len(empty_home.processes()) > 1)
+    interrupt(running)
+    assert finish(running) == (130, "", "")
+    empty_home.is_still()
+    assert empty_home.ok("pool", "worker", "list", "--json").strip() == "[]"
+
+
 def test_kill_9_of_infer_leaves_no_process_either(home: Home) -> None:
     running = home.start("infer", "--prompt", "Once upon a time", "--max-tokens", "3000")
     assert running.stdout is not None

@@ -16,6 +16,7 @@ from tests.e2e.wait import eventually
 WORKER = ("serve-worker", "--backend", "cpu", "--model", "smollm2-135m", "--slots", "2")
 ENDLESS = {"max_tokens": 4000, "stream": True}
 SHORT = {"max_tokens": 40, "stream": True}
+LONG = {"max_tokens": 200, "stream": True}
 
 
 @contextmanager
@@ -83,30 +84,31 @@ def test_sigterm_lets_a_worker_finish_and_leave(home: Home) -> None:
 
 def test_sigterm_lets_an_orchestrator_finish_and_its_worker_lives_on(home: Home) -> None:
     with a_fleet(home) as (orchestrator, worker):
-        stream = orchestrator.stream("/v2/tasks", a_task(**SHORT))
+        stream = orchestrator.stream("/v2/tasks", a_task(**LONG))
         stream.sees("token")
         orchestrator.signal(signal.SIGTERM)
         orchestrator.says("draining")
         refused = orchestrator.post("/v2/tasks", a_task())
         assert (refused.status, refused.error["code"]) == (503, "SHUTTING_DOWN")
-        assert stream.rest().end["tokens_out"] == 40
+        assert stream.rest().end["tokens_out"] == 200
         assert orchestrator.ended() == 0
         assert orchestrator.errors == ""
         assert is_free(orchestrator.port)
         assert worker.stream("/execute", a_task(**SHORT)).rest().text.startswith(" Paris")
 
 
-def test_a_worker_comes_back_to_an_orchestrator_that_was_started_again(home: Home) -> None:
-    with home.daemon("serve-orchestrator") as orchestrator:
-        worker = ("--orchestrator", orchestrator.url)
-        with home.daemon(*WORKER, *worker) as first:
-            first.says("registered")
-            first.signal(signal.SIGTERM)
-            assert first.ended() == 0
-        with home.daemon(*WORKER, *worker) as second:
-            second.says("registered")
-            stream = orchestrator.stream("/v2/tasks", a_task(**SHORT)).rest()
-            assert stream.text.startswith(" Paris")
+def test_a_worker_joins_an_orchestrator_again_that_was_killed_and_started(home: Home) -> None:
+    with a_fleet(home) as (orchestrator, worker):
+        stream = orchestrator.stream("/v2/tasks", a_task(**ENDLESS))
+        stream.sees("token")
+        orchestrator.signal(signal.SIGKILL)
+        assert orchestrator.ended() == -signal.SIGKILL
+        stream.leave()
+        eventually(lambda: worker.health()["slots_free"] == 2, worker.health)
+        with home.daemon("serve-orchestrator", port=orchestrator.port) as again:
+            eventually(lambda: statuses(again) == ["ready"], lambda: statuses(again))
+            answer = again.stream("/v2/tasks", a_task(**SHORT)).rest()
+            assert answer.text.startswith(" Paris")
 
 
 def test_sigterm_while_the_model_loads_ends_a_worker_at_once(home: Home) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.daemon import is_free
 from tests.e2e.home import Home, finish
+from tests.e2e.wait import eventually
 
 SPAWN = ("pool", "worker", "spawn", "cpu", "--model", "smollm2-135m", "--slots", "1", "--json")
 
@@ -42,6 +43,21 @@ def test_two_spawns_at_once_give_two_workers(pool: Home) -> None:
     assert sorted(stopped) == sorted(f"{w['id']}  stopped" for w in spawned)
     assert all(is_free(int(w["url"].rpartition(":")[2])) for w in spawned)
     pool.is_still()
+
+
+def test_a_spawned_worker_joins_an_orchestrator_and_leaves_it(pool: Home) -> None:
+    with pool.daemon("serve-orchestrator") as orchestrator:
+        worker = json.loads(pool.ok(*SPAWN, "--orchestrator", orchestrator.url))
+
+        def workers() -> list[str]:
+            return [w["url"] for w in orchestrator.get("/v2/workers").json["workers"]]
+
+        eventually(lambda: workers() == [worker["url"]], workers)
+        asked = ("--prompt", "The capital of France is", "--temperature", "0", "-n", "4")
+        answer = pool.ok("infer", "--orchestrator", orchestrator.url, *asked)
+        assert answer.startswith(" Paris")
+        assert pool.ok("pool", "worker", "stop", worker["id"]).split()[1] == "stopped"
+        assert workers() == []
 
 
 def test_a_killed_worker_is_shown_as_dead_and_cleaned_up(pool: Home) -> None:

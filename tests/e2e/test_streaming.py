@@ -11,10 +11,11 @@ import pytest
 from tests.e2e.client import Stream
 from tests.e2e.conftest import Fleet
 from tests.e2e.daemon import Daemon, a_task
-from tests.e2e.home import finish
+from tests.e2e.home import Home, finish, interrupt
 from tests.e2e.wait import eventually
 
 MANY_READS = 10
+PIPE_BYTES = 64 * 1024
 ENDLESS = {"max_tokens": 4000}
 
 
@@ -45,16 +46,34 @@ def test_tokens_arrive_while_later_ones_are_not_made_yet(fleet: Fleet, place: in
 
 def test_infer_prints_each_token_as_it_comes(fleet: Fleet) -> None:
     place = ("--orchestrator", fleet.orchestrator.url)
-    asked = ("--prompt", "Once upon a time", "--temperature", "0", "--max-tokens", "100")
-    running = fleet.home.start("infer", *place, *asked)
+    running = fleet.home.start("infer", *place, "--prompt", "Once upon a time", "-n", "4000")
     assert running.stdout is not None
-    reads = [os.read(running.stdout.fileno(), 65536)]
+    reads = [os.read(running.stdout.fileno(), 65536) for _ in range(MANY_READS)]
+    assert all(reads)
     assert fleet.worker.health()["slots_free"] == 3
-    while reads[-1]:
-        reads.append(os.read(running.stdout.fileno(), 65536))
-    code, _, errors = finish(running)
-    assert (code, len(reads) > MANY_READS) == (0, True), errors
-    assert b"".join(reads).decode().endswith("\n")
+    interrupt(running)
+    assert finish(running)[0] == 130
+    idle(fleet)
+
+
+def test_an_answer_longer_than_any_pipe_waits_for_a_reader_that_takes_its_time(
+    empty_home: Home,
+) -> None:
+    """The worker is done, and its slot free, before the first byte is read."""
+    prompt = " all work and no play"
+    with empty_home.daemon("serve-worker", "--engine", "echo", "--ctx", "200000") as worker:
+        asked = ("--prompt", prompt[1:], "--max-tokens", "100000", "--temperature", "0")
+        running = empty_home.start("infer", "--worker", worker.address, *asked)
+        eventually(lambda: b'llorch_tasks_total{outcome="length"} 1.0' in _metrics(worker))
+        code, out, errors = finish(running)
+    assert code == 0, errors
+    assert errors.startswith("100000 tokens")
+    assert len(out) > 2 * PIPE_BYTES
+    assert out == (prompt * len(out))[: len(out) - 1] + "\n"
+
+
+def _metrics(daemon: Daemon) -> bytes:
+    return daemon.get("/metrics").body
 
 
 @pytest.mark.parametrize(
