@@ -1,7 +1,8 @@
 """Facts as text: tables, sizes, ages, JSON. What goes to stdout comes through here.
 
 A table keeps whole cells when it is written to a file or a pipe; on a terminal too narrow for it
-the widest columns are cut, with an ellipsis, and never the first, which holds the id.
+the widest columns are cut, with an ellipsis. Never the first, which holds the id, nor a last one of
+addresses or paths: half of one is worth nothing, and as the last it may run into the next line.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from llorch.cli.style import BOLD, is_terminal, styled
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _GAP = 2
 _NARROWEST = 6
+_WHOLE = {"URL", "PATH"}
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -58,19 +61,20 @@ def table_lines(
 ) -> list[str]:
     """The lines of a table, headings first, none longer than `width` where that is possible."""
     cells = [[_one_line(cell) for cell in row] for row in (headings, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    widths = [max(_width(row[column]) for row in cells) for column in range(len(headings))]
     if width is not None:
-        _shrink(widths, width)
+        _shrink(widths, width, len(headings) - (headings[-1] in _WHOLE))
     return [
-        (" " * _GAP).join(_cut(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        (" " * _GAP).join(_fit(c, w) for c, w in zip(row, widths, strict=True)).rstrip()
         for row in cells
     ]
 
 
-def _shrink(widths: list[int], width: int) -> None:
-    """Take from the widest column but the first, one character at a time, until all fits."""
-    while sum(widths) + _GAP * (len(widths) - 1) > width and len(widths) > 1:
-        widest = max(range(1, len(widths)), key=lambda column: widths[column])
+def _shrink(widths: list[int], width: int, end: int) -> None:
+    """Take from the widest column but the first and those from `end` on, one at a time, until all
+    fits or nothing more can be taken."""
+    while sum(widths) + _GAP * (len(widths) - 1) > width and end > 1:
+        widest = max(range(1, end), key=lambda column: widths[column])
         if widths[widest] <= _NARROWEST:
             return
         widths[widest] -= 1
@@ -81,8 +85,21 @@ def _one_line(cell: str) -> str:
     return "".join(c if c.isprintable() else " " for c in str(cell))
 
 
-def _cut(cell: str, width: int) -> str:
-    return cell if len(cell) <= width else cell[: width - 1] + "…"
+def _width(text: str) -> int:
+    """How many places of a terminal the text takes: East Asian letters two, accents none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _fit(cell: str, width: int) -> str:
+    """The cell in exactly so many places, cut or filled up."""
+    if _width(cell) > width:
+        while _width(cell) >= width:
+            cell = cell[:-1]
+        cell += "…"
+    return cell + " " * (width - _width(cell))
 
 
 def say(text: str) -> None:

@@ -42,7 +42,7 @@ def test_columns_line_up_and_lines_have_no_blanks_at_their_end():
 
 def test_a_table_fits_the_terminal_by_cutting_the_widest_column_but_never_the_id():
     rows = [("x" * 30, "y" * 70, "z" * 10)]
-    lines = table_lines(("ID", "PATH", "N"), rows, 80)
+    lines = table_lines(("ID", "NAME", "N"), rows, 80)
     assert max(map(len, lines)) == 80
     assert lines[1].startswith("x" * 30)
     assert "…" in lines[1]
@@ -55,3 +55,18 @@ def test_a_pipe_gets_whole_cells():
 
 def test_a_cell_cannot_steer_the_terminal_or_break_the_table():
     assert table_lines(("A",), [("a\x1b[2Jb\nc",)], None)[1] == "a [2Jb c"
+
+
+def test_letters_that_take_two_places_do_not_shift_the_columns():
+    wide, plain = table_lines(("ID", "N"), [("模型", "1"), ("abcdé", "2")], None)[1:]
+    assert (wide, plain) == ("模型   1", "abcdé  2")
+    assert table_lines(("A", "NAME", "N"), [("a", "数据模型数据", "1")], 14)[1] == "a  数据模…   1"
+
+
+def test_an_address_or_a_path_at_the_end_is_never_cut():
+    url = "http://127.0.0.1:8001"
+    line = table_lines(("ID", "MODEL", "URL"), [("cpu-8001", "m" * 90, url)], 60)[1]
+    assert line.endswith(url)
+    assert len(line) == 60
+    path = "/" + "x" * 100
+    assert table_lines(("ID", "SIZE", "PATH"), [("a", "1 MB", path)], 60)[1].endswith(path)
