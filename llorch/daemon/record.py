@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llorch.core.types import StopReason, TaskRequest
-from llorch.errors import Cancelled, DeadlineExceeded, LlorchError
+from llorch.errors import LlorchError
 from llorch.net.relay import FrameLog
 from llorch.wire import sse
 from llorch.wire.answers import error_frame, queued_frame, unworked_end_frame
+from llorch.wire.openai_answers import unanswered
 from llorch.wire.tasks import Attempt, attempt_fields
 from llorch.wire.transcripts import tokens_in
 
@@ -90,10 +91,8 @@ class TaskRecord:
         if self.is_task:
             tokens = tokens_in(self.log.data)
             self.log.append(unworked_end_frame(reason, tokens, self.queue_wait_ms))
-        elif reason is StopReason.DEADLINE:
-            self.conclude_error(DeadlineExceeded("the deadline passed before the answer was ready"))
         else:
-            self.conclude_error(Cancelled("the task was cancelled"))
+            self.conclude_error(unanswered(reason))
 
     def conclude_error(self, error: LlorchError) -> None:
         """Write the error that no worker wrote."""

@@ -96,6 +96,8 @@ class Run:
         if isinstance(self._stopped, LlorchError):
             raise self._stopped
         reason = self._stopped or StopReason.CANCELLED
+        if self.progress.began is None:
+            self.renderer.refuse_unbegun(reason)
         self._finish(self.progress.cut_off(reason, asyncio.get_running_loop().time()))
 
     async def _generate(self, engine: Engine) -> None:

@@ -46,6 +46,10 @@ class Renderer(Protocol):
     def finished(self, event: Finished) -> bytes:
         """The answer is complete; nothing follows."""
 
+    def refuse_unbegun(self, reason: StopReason) -> None:
+        """Raise what the dialect says of an answer that ended while it waited, where `finished`
+        has no words for that."""
+
     def failed(self, error: LlorchError) -> bytes:
         """The answer broke off after it had begun; nothing follows."""
 
@@ -92,6 +96,9 @@ class TaskRenderer:
     def finished(self, event: Finished) -> bytes:
         """The `end` event."""
         return end_frame(event, self._queue_wait_ms)
+
+    def refuse_unbegun(self, _reason: StopReason) -> None:
+        """`end` says it all."""
 
     def failed(self, error: LlorchError) -> bytes:
         """The `error` event."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from llorch.core.types import Finished, PromptRead, StopReason, TextMade
-from llorch.errors import LlorchError
+from llorch.errors import Cancelled, DeadlineExceeded, LlorchError
 from llorch.wire import sse
 from llorch.wire.answers import Start, text_id
 from llorch.wire.openai_requests import OpenAIRequest
@@ -21,6 +21,13 @@ FINISH_REASONS = {
     StopReason.CANCELLED: "stop",
     StopReason.DEADLINE: "length",
 }
+
+
+def unanswered(reason: StopReason) -> LlorchError:
+    """The error for a task that ended without an answer, which other dialects call an end."""
+    if reason is StopReason.DEADLINE:
+        return DeadlineExceeded("the deadline passed before the answer was ready")
+    return Cancelled("the task was cancelled")
 
 
 def usage(event: Finished) -> dict[str, Any]:
@@ -58,6 +65,10 @@ class _OpenAIRenderer:
     def progress(self, _event: PromptRead) -> bytes:
         """Nothing: the dialect has no word for it."""
         return b""
+
+    def refuse_unbegun(self, reason: StopReason) -> None:
+        """An empty answer would say that the model had nothing to say."""
+        raise unanswered(reason)
 
 
 class OpenAIStreamRenderer(_OpenAIRenderer):

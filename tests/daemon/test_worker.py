@@ -437,6 +437,32 @@ def test_a_whole_openai_answer_that_fails_is_an_error_answer():
     run(main())
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("how", ["deadline", "cancel"])
+def test_an_openai_answer_that_ends_while_it_waits_is_an_error_and_not_empty(how, stream):
+    async def main() -> None:
+        async with a_worker(echo=SLOW, slots=1) as worker:
+            first = await execute(worker, max_tokens=1000)
+            await first.sees("started")
+            limit = {"deadline_ms": 50} if how == "deadline" else {}
+            body = CHAT | limit | {"task_id": "t", "stream": stream}
+            asking = asyncio.ensure_future(call("POST", worker.url + "/v1/chat/completions", body))
+            if how == "cancel":
+                await until(lambda: worker.line.waiting, "it does not wait")
+                await call("POST", worker.url + "/cancel", {"task_id": "t"})
+            reply = await asking
+            status, code = (504, "DEADLINE_EXCEEDED") if how == "deadline" else (499, "CANCELLED")
+            if stream:
+                status, (answer,) = 200, chunks(reply.body)
+            else:
+                answer = reply.json()
+            assert (reply.status, answer["error"]["code"]) == (status, code)
+            await first.leave()
+            await free(worker)
+
+    run(main())
+
+
 def test_an_openai_client_that_leaves_frees_its_slot():
     async def main() -> None:
         async with a_worker(echo=SLOW) as worker:
