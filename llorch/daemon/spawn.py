@@ -168,12 +168,24 @@ def _ending(code: int) -> str:
 
 
 def _failed(record: WorkerRecord, what: str) -> EngineFailed:
+    """The error that the worker itself ended with, else the last lines of its log."""
     lines = last_lines(Path(record.log_path), LAST_LINES)
+    whole = f"read the whole log: {record.log_path}"
+    reason, remedy = _own_error(lines)
+    if reason:
+        return EngineFailed(f"{what}: {reason}", hint=f"{remedy}; or {whole}" if remedy else whole)
     said = "".join(f"\n  {line}" for line in lines)
-    return EngineFailed(
-        f"{what}; its last words:{said}" if lines else f"{what} and said nothing",
-        hint=f"read the whole log: {record.log_path}",
-    )
+    ended = f"{what}; its last words:{said}" if lines else f"{what} and said nothing"
+    return EngineFailed(ended, hint=whole)
+
+
+def _own_error(lines: list[str]) -> tuple[str, str]:
+    """What stands after `Error:` and `Try:` where a log ends with them; two times "" else."""
+    remedy = lines[-1].removeprefix("Try: ") if lines and lines[-1].startswith("Try: ") else ""
+    last = lines[:-1][-1:] if remedy else lines[-1:]
+    if not last or not last[0].startswith("Error: "):
+        return "", ""
+    return last[0].removeprefix("Error: "), remedy
 
 
 def _undo(reservation: Reservation, process: subprocess.Popen[bytes]) -> None:

@@ -118,15 +118,28 @@ def test_two_starts_at_once_get_two_ports_and_two_records():
     assert {record.id for record in workers.records()} == {record.id for record in found}
 
 
-def test_a_worker_that_dies_at_its_start_shows_its_last_words_and_leaves_no_record(program):
+def test_a_worker_that_dies_at_its_start_says_its_own_error_and_leaves_no_record(program):
     program("import sys; print('line one'); sys.exit('Error: no such device')")
     with pytest.raises(EngineFailed) as failed:
         spawn.start(ECHO, 60)
-    assert "exit code 1" in failed.value.message
-    assert "Error: no such device" in failed.value.message
+    assert failed.value.message == "the worker ended with exit code 1: no such device"
     assert workers.records() == ()
     log = Path(failed.value.hint.partition(": ")[2])
     assert "line one" in log.read_text()
+
+
+def test_what_a_dead_worker_told_to_try_is_told_on(program):
+    program("import sys; sys.exit('Error: no such device\\nTry: another')")
+    with pytest.raises(EngineFailed) as failed:
+        spawn.start(ECHO, 60)
+    assert failed.value.message.endswith(": no such device")
+    assert failed.value.hint.startswith("another; or read the whole log: /")
+
+
+def test_a_worker_that_dies_without_an_error_of_ours_shows_its_last_words(program):
+    program("import sys; print('line one'); sys.exit('line two')")
+    with pytest.raises(EngineFailed, match="exit code 1; its last words:\n  line one\n  line two"):
+        spawn.start(ECHO, 60)
 
 
 def test_a_worker_that_a_signal_killed_says_which(program):
