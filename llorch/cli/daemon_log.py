@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from llorch.cli.style import BOLD, GREEN, styled
+from llorch.cli.style import BOLD, GREEN, is_terminal, styled
 from llorch.errors import LlorchError
 
 if TYPE_CHECKING:
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 
 def log_line(text: str) -> None:
-    """One line for eyes, with the local time. A daemon goes on when its log cannot be written."""
+    """One line for eyes, with the local time; in a file, which is read another day, with the date.
+    A daemon goes on when its log cannot be written."""
+    form = "%H:%M:%S" if is_terminal(sys.stderr) else "%Y-%m-%d %H:%M:%S"
     try:
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        sys.stderr.write(f"{time.strftime(form)} {text}\n")
         sys.stderr.flush()
     except OSError:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 
@@ -129,3 +130,11 @@ def test_a_reader_of_events_that_leaves_does_not_end_the_worker(cli, running):
     process.stdout.close()
     process.send_signal(signal.SIGTERM)  # `draining` is written to a pipe without a reader
     assert process.wait(30) == 0
+
+
+def test_a_log_in_a_file_has_dates(cli):
+    with cli.start("serve-orchestrator", "--bind", "127.0.0.1:0") as daemon:
+        line = daemon.stderr.readline().decode()
+        daemon.terminate()
+        daemon.communicate(timeout=60)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ready url=http://127\.0\.0\.1:\d+$", line)
