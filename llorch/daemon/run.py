@@ -28,13 +28,13 @@ class Progress:
     tokens_out: int = 0
     prompt_tokens: int = 0
 
-    def take(self, event: PromptRead | TextMade, now: float) -> None:
+    def take(self, event: PromptRead | TextMade, clock: Callable[[], float]) -> None:
         """Count an event."""
         if isinstance(event, PromptRead):
             self.prompt_tokens = event.total
             return
         if self.first_text is None:
-            self.first_text = now
+            self.first_text = clock()
         self.tokens_out = event.index + max(1, len(event.ids))
 
     def cut_off(self, reason: StopReason, now: float) -> Finished:
@@ -113,7 +113,7 @@ class Run:
                 if isinstance(event, Finished):
                     self._finish(event)
                     return
-                self.progress.take(event, loop.time())
+                self.progress.take(event, loop.time)
                 if isinstance(event, TextMade):
                     self.write(self.renderer.text(event))
                 else:

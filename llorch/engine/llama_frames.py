@@ -24,6 +24,9 @@ from llorch.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, L
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+# `json.loads` first guesses an encoding and looks for white space: twice the code for each token.
+_decode = json.JSONDecoder().raw_decode
+
 _STOP_REASONS = {"eos": StopReason.EOS, "limit": StopReason.LENGTH, "word": StopReason.STOP}
 
 
@@ -58,7 +61,7 @@ class FrameSplitter:
 def _parsed(line: bytes) -> dict[str, Any]:
     name, _, value = line.partition(b": ")
     try:
-        frame: dict[str, Any] = json.loads(value)
+        frame: dict[str, Any] = _decode(value.decode())[0]
     except ValueError as error:
         raise EngineFailed("the engine sent a frame that is no JSON") from error
     return {"error": frame} if name == b"error" else frame
