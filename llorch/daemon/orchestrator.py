@@ -24,6 +24,7 @@ from llorch.net.listener import HttpServer
 from llorch.net.router import Router
 
 TICK_SECONDS = 0.5
+PING_SECONDS = 15.0  # proxies cut streams that are silent for a minute, some for half of one
 CLOSE_SECONDS = 2.0  # for the last bytes of answers that are complete
 
 
@@ -61,7 +62,7 @@ async def orchestrate(
     server = HttpServer(orchestrator_router(shell))
     await server.bind(settings.bind_host, settings.bind_port)
     on_event("ready", {"url": server.url})
-    background = [asyncio.ensure_future(_tick(shell))]
+    background = [asyncio.ensure_future(_tick(shell)), asyncio.ensure_future(_ping(shell))]
     background += [
         asyncio.ensure_future(adopt(url, shell.take_report, on_event)) for url in settings.workers
     ]
@@ -92,6 +93,12 @@ async def _tick(shell: Shell) -> None:
     while True:
         await asyncio.sleep(TICK_SECONDS)
         shell.tell(on.Ticked())
+
+
+async def _ping(shell: Shell) -> None:
+    while True:
+        await asyncio.sleep(PING_SECONDS)
+        shell.ping()
 
 
 async def _leave(shell: Shell, grace_seconds: float) -> None:

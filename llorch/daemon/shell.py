@@ -186,6 +186,11 @@ class Shell:
         exchange.over.add_done_callback(gone)
         return reader
 
+    def ping(self) -> None:
+        """Let silent streams be heard of."""
+        for record in self.records.values():
+            record.log.ping()
+
     # -- effects --------------------------------------------------------------------------------
 
     def _refuse(self, effect: do.Refuse) -> None:

@@ -29,6 +29,7 @@ class FrameLog:
         self.closed = False
         self._tail = b""
         self._readers: list[Reader] = []
+        self._length_at_ping = 0
 
     def received(self, data: bytes) -> None:
         """Append what a worker sent, up to its last frame boundary."""
@@ -64,6 +65,14 @@ class FrameLog:
         self._tail = b""
         for reader in list(self._readers):
             reader.drain()
+
+    def ping(self) -> None:
+        """Send a comment to readers of a log that has not grown since the last call: proxies cut a
+        silent stream, and a client that is gone without a word is noticed only by writing to it."""
+        if len(self.data) == self._length_at_ping:
+            for reader in list(self._readers):
+                reader.ping()
+        self._length_at_ping = len(self.data)
 
     def read(self, out: StreamOut, offset: int, on_end: Callable[[], None]) -> Reader:
         """Send everything from an offset on, and what will follow, to a client."""
@@ -101,6 +110,11 @@ class Reader:
         if out.ready and self._offset == start:
             self._offset = start + len(frames)
             out.write(frames)
+
+    def ping(self) -> None:
+        """Send a comment where it stands between two frames."""
+        if self._out.ready and self._offset == len(self._log.data):
+            self._out.write(sse.KEEP_ALIVE)
 
     def drain(self) -> None:
         """Send what this reader is behind, as long as its client takes it."""

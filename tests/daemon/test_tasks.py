@@ -10,6 +10,7 @@ import pytest
 
 from llorch.core.limits import Limits
 from llorch.engine.echo import EchoOptions
+from llorch.wire import sse
 from tests.daemon.living import Follower, a_task, a_worker, an_orchestrator, call, follow
 from tests.net.looped import run, until
 
@@ -264,6 +265,22 @@ def test_a_slow_reader_holds_nobody_up_and_gets_everything():
             fast = await (await events(orchestrator, "t")).rest()
             slow.resume()
             assert (await slow.rest()).raw == fast.raw
+
+    run(main())
+
+
+def test_a_task_that_waits_in_silence_is_heard_of(monkeypatch):
+    monkeypatch.setattr("llorch.daemon.orchestrator.PING_SECONDS", 0.05)
+
+    async def main() -> None:
+        async with fleet(slots=1, echo=SLOW) as (orchestrator, _):
+            first = await streamed(orchestrator, **FOREVER)
+            await first.sees("started")
+            waits = await streamed(orchestrator)
+            await waits.sees_bytes(sse.KEEP_ALIVE * 2)
+            assert waits.names == ["queued"]
+            await first.leave()
+            await waits.leave()
 
     run(main())
 

@@ -145,3 +145,21 @@ def test_a_reader_that_left_gets_nothing_more():
     log.close()
     assert client.got == b""
     assert client.ends == 0
+
+
+def test_readers_of_a_silent_log_hear_a_comment_and_those_in_mid_frame_do_not():
+    log, client, behind = FrameLog(), Client(), Client(room=3)
+    read(log, client)
+    read(log, behind)
+    frame = sse.frame("started", {}, "s1")
+    log.received(frame)
+    log.received(frame)
+    log.ping()
+    assert client.got == frame * 2, "it has just spoken"
+    log.received(frame[:-1])
+    log.ping()
+    assert client.got == frame * 2 + sse.KEEP_ALIVE
+    assert behind.got == frame
+    log.received(frame[-1:])
+    assert client.got == frame * 2 + sse.KEEP_ALIVE + frame
+    assert log.data == frame * 3
