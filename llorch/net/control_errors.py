@@ -62,7 +62,7 @@ def error_of(status: int, body: Any) -> LlorchError:
     return kind(
         str(inner.get("message") or f"the server answered with status {status}"),
         hint=str(inner.get("hint") or ""),
-        faults=[_fault_of(item) for item in inner.get("details") or [] if isinstance(item, dict)],
+        faults=_faults_of(inner.get("details")),
         retry_after_ms=retry if isinstance(retry, int) else None,
         extra={key: value for key, value in inner.items() if key not in _OWN_KEYS},
     )
@@ -71,6 +71,12 @@ def error_of(status: int, body: Any) -> LlorchError:
 def _class_of_status(status: int) -> type[LlorchError]:
     matching = (kind for kind in _tree() if kind.status == status)
     return next((kind for kind in matching if kind not in {LlorchError, UsageError}), LlorchError)
+
+
+def _faults_of(details: Any) -> list[Fault]:
+    """The faults in a list of them; what some other server calls details is passed over."""
+    items = details if isinstance(details, list) else []
+    return [_fault_of(item) for item in items if isinstance(item, dict)]
 
 
 def _fault_of(item: dict[str, Any]) -> Fault:

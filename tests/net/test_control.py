@@ -106,6 +106,7 @@ def test_every_error_comes_back_as_its_own_class_with_all_it_said(kind):
         (429, {"error": "text"}, errors.AdmissionReject),
         (418, {}, errors.LlorchError),
         (500, {"error": {"details": [1], "message": None}}, errors.LlorchError),
+        (500, {"error": {"details": 1}}, errors.LlorchError),
     ],
 )
 def test_a_code_that_is_not_known_is_judged_by_its_status(status, body, kind):
