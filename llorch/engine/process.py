@@ -38,8 +38,9 @@ PR_SET_PDEATHSIG = 1
 
 # How often a compute thread looks for the others before it sleeps (libgomp). By default it looks
 # for milliseconds, and holds up the thread it waits for where another program wants the core.
-# Measured on 2 cores, tokens/s: on a quiet machine 110 with 1000 and 103 by default (medians of
-# 15), beside one busy process 24 and 10 (at worst 17 and 3).
+# Seen on one shared machine of 2 cores, in tokens/s: beside one busy process 24 with 1000 and 10 by
+# default (at worst 17 and 3). Without it 110 and 103 (medians of 15), which is within what that
+# machine varies by itself: read it as no loss, not as a gain.
 SPINS_BEFORE_SLEEP = 1000
 
 # llama.cpp's levels: 1 errors, 2 warnings, 3 what happened, 4 and more print prompts.
