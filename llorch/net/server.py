@@ -31,6 +31,7 @@ from llorch.errors import BodyTooLarge, LlorchError, Refused, RequestTimeout
 from llorch.net.exchange import App, Exchange, HeaderList, Request, StreamOut
 from llorch.net.request_head import correlation_id, declared_bytes, new_request, translated
 from llorch.net.siblings import Siblings
+from llorch.net.time_limit import TimeLimit
 
 log = logging.getLogger("llorch.http")
 
@@ -60,8 +61,8 @@ class ServerConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._h11 = h11.Connection(h11.SERVER, limits.max_header_bytes)
         self._transport: asyncio.Transport | None = None
-        self._request_timer: asyncio.TimerHandle | None = None
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._request_limit = TimeLimit()
+        self._stall_limit = TimeLimit()
         self._head: h11.Request | None = None
         self._body = bytearray()
         self._chunked = False
@@ -104,7 +105,8 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """The socket is closed: tell whoever still answers."""
-        self._cancel_timers()
+        self._request_limit.stop()
+        self._stall_limit.stop()
         self._lose_stream()
         self._end_exchange()
         self._siblings.remove(self)
@@ -117,9 +119,8 @@ class ServerConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        if self._stall_timer is not None and not self._closing():
-            self._stall_timer.cancel()
-            self._stall_timer = None
+        if not self._closing():
+            self._stall_limit.stop()
         if self.stream is not None:
             self.stream.ready = True
             if self.stream.on_ready is not None:
@@ -128,15 +129,11 @@ class ServerConnection(asyncio.Protocol):
     # -- requests -------------------------------------------------------------------------------
 
     def _expect_request(self, seconds: float) -> None:
-        self._expect(seconds, self._request_is_late)
-
-    def _expect(self, seconds: float, otherwise: Callable[[], None]) -> None:
-        self._cancel_request_timer()
-        self._request_timer = self._loop.call_later(seconds, otherwise)
+        self._request_limit.start(seconds, self._request_is_late)
 
     def _limit_stall(self) -> None:
-        if self._stall_timer is None:
-            self._stall_timer = self._loop.call_later(self._limits.stalled_seconds, self.abort)
+        if not self._stall_limit.running:
+            self._stall_limit.start(self._limits.stalled_seconds, self.abort)
 
     def _request_is_late(self) -> None:
         if self._head is None and not self._h11.trailing_data[0]:
@@ -164,7 +161,7 @@ class ServerConnection(asyncio.Protocol):
         elif isinstance(event, h11.Data):
             self._take_body(event.data)
         elif isinstance(event, h11.EndOfMessage):
-            self._cancel_request_timer()
+            self._request_limit.stop()
             self._begin_exchange()
 
     def _take_body(self, data: bytes) -> None:
@@ -190,7 +187,7 @@ class ServerConnection(asyncio.Protocol):
         except LlorchError as error:
             self._fail(request.exchange, error)
         except Exception:
-            log.exception("internal error in %s %s", request.method, request.path)
+            log.exception("internal error in %s %r", request.method, request.path)
             self._fail(request.exchange, LlorchError("internal error; the log has the details"))
 
     def _fail(self, exchange: Exchange, error: LlorchError) -> None:
@@ -203,7 +200,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse(self, error: LlorchError) -> None:
         """Answer what is no acceptable request, and close when the client has seen that."""
-        self._cancel_request_timer()
+        self._request_limit.stop()
         self._refused = True
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
@@ -217,7 +214,7 @@ class ServerConnection(asyncio.Protocol):
             self.close()
             return
         self._transport.write_eof()
-        self._expect(LINGER_SECONDS, self.abort)
+        self._request_limit.start(LINGER_SECONDS, self.abort)
 
     # -- answers --------------------------------------------------------------------------------
 
@@ -300,12 +297,3 @@ class ServerConnection(asyncio.Protocol):
         if data and not self._closing():
             assert self._transport is not None
             self._transport.write(data)
-
-    def _cancel_request_timer(self) -> None:
-        if self._request_timer is not None:
-            self._request_timer.cancel()
-
-    def _cancel_timers(self) -> None:
-        self._cancel_request_timer()
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()

@@ -349,7 +349,7 @@ def test_a_bug_becomes_500_without_its_traceback(caplog):
             assert b"Traceback" not in reply.body
 
     run(main())
-    assert "internal error in GET /here" in caplog.text
+    assert "internal error in GET '/here'" in caplog.text
 
 
 @pytest.mark.parametrize("error", [NotFound("late"), RuntimeError("late")])
