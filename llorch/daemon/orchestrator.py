@@ -16,7 +16,7 @@ from llorch.core.limits import Limits
 from llorch.daemon.adoption import adopt
 from llorch.daemon.fleet_routes import FleetRoutes
 from llorch.daemon.openai_routes import OpenAIRoutes
-from llorch.daemon.process import OnEvent, end_tasks, stop_on_signals
+from llorch.daemon.process import OnEvent, allow_many_files, end_tasks, stop_on_signals
 from llorch.daemon.shell import Shell
 from llorch.daemon.task_routes import TaskRoutes
 from llorch.net.hot_loop import run_hot
@@ -43,6 +43,8 @@ class OrchestratorSettings:
 def run_orchestrator(settings: OrchestratorSettings, on_event: OnEvent) -> int:
     """Serve until a signal; returns the exit code. Raises BindFailed. on_event: told `ready`,
     `adopted`, `unreachable`, `draining`, each with its facts."""
+
+    allow_many_files()
 
     async def serve() -> int:
         limits = Limits(queue_capacity=settings.queue_capacity)

@@ -1,10 +1,12 @@
-"""What both daemons need of their process: signals, threads that do not hold it up, its address."""
+"""What both daemons need of their process: signals, files, threads that do not hold it up, its
+address."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -16,6 +18,7 @@ T = TypeVar("T")
 OnEvent = Callable[[str, dict[str, Any]], None]
 INTERRUPTED = 130
 STDIN = 0
+WANTED_FILES = 24_000  # two for each of the 10,000 connections that a server takes, and some more
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -31,6 +34,17 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     return asked
+
+
+def allow_many_files() -> None:
+    """Raise this process's own limit of open files as far as the system lets it. The usual one of
+    1,024 holds some 500 relayed streams; who comes after that would wait without a word."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with contextlib.suppress(ValueError, OSError):  # then it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def end_tasks(*tasks: asyncio.Future[Any] | None) -> None:

@@ -25,6 +25,7 @@ from llorch.daemon.membership import Membership
 from llorch.daemon.process import (
     OnEvent,
     address_towards,
+    allow_many_files,
     end_tasks,
     end_with_stdin,
     in_thread,
@@ -87,6 +88,8 @@ def run_worker(settings: WorkerSettings, fetch_model: FetchModel, on_event: OnEv
     """Serve until a signal; returns the exit code. Raises BindFailed, and whatever keeps the model
     from being fetched or loaded. on_event: told `bound`, `loading`, `ready`, `registered`,
     `unregistered`, `draining`, each with its facts."""
+
+    allow_many_files()
 
     async def serve() -> int:
         return await WorkerDaemon(settings, fetch_model, on_event).run(stop_on_signals())

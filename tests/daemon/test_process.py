@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -62,3 +64,15 @@ def test_ended_tasks_are_really_over_whatever_they_raise():
 )
 def test_a_worker_names_the_address_at_which_its_orchestrator_finds_it(host, expected):
     assert address_towards("http://127.0.0.1:8080", host) == expected
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_the_system_lets_it():
+    code = (
+        "import resource, sys; from llorch.daemon.process import allow_many_files;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])));"
+        "allow_many_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    for soft, hard, expected in ((100, 500, 500), (500, 500, 500)):
+        command = [sys.executable, "-c", code, str(soft), str(hard)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert int(done.stdout) == expected
