@@ -24,6 +24,8 @@ from llorch.store.files import damaged, read_document, update_document
 from llorch.store.hub_reference import MAIN, check_hub_source
 from llorch.store.own_files import remove_own
 from llorch.store.paths import data_dir
+from llorch.wire.gguf import MAGIC
+from llorch.wire.not_gguf import what_is_it
 
 DEFAULT_MODEL = "smollm2-135m"
 _VERSION = 1
@@ -118,11 +120,14 @@ def _registered(body: dict[str, Any], path: Path) -> tuple[ModelEntry, ...]:
 
 def _append(body: dict[str, Any], entry: ModelEntry) -> None:
     taken = _together(_registered(body, _path()))
-    if any(other.id == entry.id for other in taken):
-        raise Conflict(
-            f"the catalog already has a model {entry.id!r}",
-            hint=f"choose another id, or first: llorch pool models unregister {entry.id}",
-        )
+    for other in taken:
+        if other.id == entry.id:
+            first = (
+                "" if other.built_in else f", or first: llorch pool models unregister {other.id}"
+            )
+            raise Conflict(
+                f"the catalog already has a model {other.id!r}", hint=f"choose another id{first}"
+            )
     body.setdefault("models", []).append(entry_to_dict(entry))
 
 
@@ -156,10 +161,14 @@ def _local(path: Path) -> LocalPath:
     if not absolute.is_file():
         raise ModelFileInvalid(f"{absolute} is not a file", hint="give the path of a GGUF file")
     try:
-        with absolute.open("rb"):
-            return LocalPath(str(absolute))
+        with absolute.open("rb") as file:
+            start = file.read(512)
     except OSError as error:
         raise ModelFileInvalid(f"cannot read {absolute}: {error.strerror}") from error
+    if not start.startswith(MAGIC):
+        found = what_is_it(start)
+        raise ModelFileInvalid(f"{absolute}: {found.message}", hint=found.hint)
+    return LocalPath(str(absolute))
 
 
 def _checked_url(url: str) -> str:

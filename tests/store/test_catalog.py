@@ -90,11 +90,19 @@ def test_a_path_without_a_file_is_refused(tmp_path: Path) -> None:
         catalog.register("mine", path=tmp_path)
 
 
-@pytest.mark.parametrize("model_id", ["mine", "phi3"])
-def test_a_taken_id_is_refused(model_id: str, gguf: Path) -> None:
+def test_a_file_that_is_no_gguf_model_is_refused_and_told_what_it_is(tmp_path: Path) -> None:
+    page = tmp_path / "page.gguf"
+    page.write_text("<!DOCTYPE html><html>404</html>", encoding="utf-8")
+    with pytest.raises(ModelFileInvalid, match=r"page\.gguf: the file is a web page"):
+        catalog.register("mine", path=page)
+
+
+@pytest.mark.parametrize("model_id,way_out", [("mine", "unregister mine"), ("phi3", "another id")])
+def test_a_taken_id_is_refused(model_id: str, way_out: str, gguf: Path) -> None:
     catalog.register("mine", path=gguf)
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as caught:
         catalog.register(model_id, path=gguf)
+    assert caught.value.hint.endswith(way_out)
 
 
 def test_an_unknown_id_gets_near_matches() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.store.hub import Hub
 
-DATA = os.urandom(100_000)
+DATA = b"GGUF" + os.urandom(100_000)
 
 
 @pytest.fixture
