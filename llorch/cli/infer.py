@@ -22,6 +22,7 @@ from llorch.cli.options import (
     finite,
     model_option,
     option,
+    stop_texts,
 )
 from llorch.errors import UsageError
 
@@ -116,6 +117,7 @@ def infer(
             "--stop",
             allow_from_autoenv=False,
             metavar="TEXT",
+            callback=stop_texts,
             help="End before this text; may be repeated.",
         ),
     ] = None,

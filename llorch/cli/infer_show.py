@@ -10,7 +10,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from llorch.cli.style import DIM, is_terminal, styled
+from llorch.cli.style import DIM, can_move, styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +121,7 @@ class TextShower:
 
     def _status(self, text: str) -> None:
         """A line that the next one overwrites, on a terminal only, until the answer begins."""
-        if self._eyes is not None and is_terminal(self._eyes) and self._first_token is None:
+        if self._eyes is not None and can_move(self._eyes) and self._first_token is None:
             self._eyes.write(f"\r\x1b[K{text}")
             self._eyes.flush()
             self._status_shown = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from llorch.errors import LlorchError, UsageError
+from llorch.errors import LlorchError, NotFound, UsageError
 from llorch.net.address import is_loopback, normalise_url, place_of
 from llorch.net.control import Control
 from llorch.store.catalog import DEFAULT_MODEL
@@ -34,7 +35,7 @@ class Target:
     def stream(self, body: dict[str, Any]) -> Iterator[StreamedEvent]:
         """Send a task and yield its events. Raises what the daemon answers, and Unreachable."""
         path = "/v2/tasks" if self.kind == "orchestrator" else "/execute"
-        with self._control() as control:
+        with self._control() as control, _other_servers_told(self):
             yield from control.stream(path, body | {"stream": True})
 
     def cancel(self, task_id: str) -> bool:
@@ -66,14 +67,14 @@ class Target:
         return f"start it with `llorch serve-{self.kind}{model}{bind}`"
 
     def _worker_model(self) -> str:
-        with self._control() as control:
+        with self._control() as control, _other_servers_told(self):
             health = control.get_json("/health", accept=(503,))
         if not isinstance(health.get("model"), str):
             raise _not_ours(self)
         return str(health["model"])
 
     def _only_model(self) -> str:
-        with self._control() as control:
+        with self._control() as control, _other_servers_told(self):
             answer = control.get_json("/v2/models")
         if not isinstance(answer.get("models"), list):
             raise _not_ours(self)
@@ -101,8 +102,19 @@ def _name_of(entry: Any) -> str:
     return str(entry)
 
 
+@contextmanager
+def _other_servers_told(target: Target) -> Iterator[None]:
+    """A path that is not there means that another program listens, or our other daemon."""
+    try:
+        yield
+    except NotFound as error:
+        raise (_not_ours(target) if type(error) is NotFound else error) from error
+
+
 def _not_ours(target: Target) -> LlorchError:
+    place = place_of(target.url)
+    other = "orchestrator" if target.kind == "worker" else "worker"
     return UsageError(
-        f"{place_of(target.url)} does not speak as an llorch {target.kind} does",
-        hint="check the address, or name the model with --model",
+        f"{place} does not speak as an llorch {target.kind} does",
+        hint=f"if the {other} listens there: --{other} {place}",
     )

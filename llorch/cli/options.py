@@ -27,6 +27,17 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def stop_texts(texts: list[str] | None) -> list[str] | None:
+    """Refuse at once what the daemon would refuse."""
+    from llorch.wire.tasks import MAX_STOPS
+
+    if len(texts or []) > MAX_STOPS:
+        raise typer.BadParameter(f"at most {MAX_STOPS} can be given")
+    if not all(texts or []):
+        raise typer.BadParameter("must not be empty")
+    return texts
+
+
 Json = Annotated[bool, option("--json", help="Print JSON: a stable form, for programs.")]
 
 Engine = Annotated[

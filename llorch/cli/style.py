@@ -14,13 +14,14 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
+def can_move(stream: TextIO | None) -> bool:
+    """Whether it is a terminal on which a line can be written over."""
+    return is_terminal(stream) and os.environ.get("TERM", "") != "dumb"
+
+
 def colour_wanted(stream: TextIO | None) -> bool:
     """Colour only on a terminal that can show it, and never where NO_COLOR is set."""
-    return (
-        is_terminal(stream)
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM", "") != "dumb"
-    )
+    return can_move(stream) and not os.environ.get("NO_COLOR")
 
 
 def styled(text: str, code: str, stream: TextIO | None = None) -> str:

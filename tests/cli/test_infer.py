@@ -397,5 +397,24 @@ def test_a_full_disk_at_stdout_cancels_the_task_and_is_told_in_one_line(cli, dae
     ran = _with_redirection(
         cli, ">/dev/full", "infer", "--worker", daemon.address, "--prompt", "x", "--model", "m"
     )
-    assert (ran.returncode, ran.stderr) == (1, "Error: No space left on device\n")
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "Error: No space left on device\nTry: free some space there\n",
+    )
     assert daemon.cancelled.is_set()
+
+
+@pytest.mark.parametrize("asked,other", [("worker", "orchestrator"), ("orchestrator", "worker")])
+def test_a_daemon_of_the_other_kind_is_told_and_its_option_named(cli, daemon, asked, other):
+    daemon.refusal = (404, {"error": {"code": "NOT_FOUND", "message": "there is nothing"}})
+    ran = cli("infer", f"--{asked}", daemon.address, "--prompt", "x", "--model", "m")
+    assert ran.returncode == 2
+    assert f"{daemon.address} does not speak as an llorch {asked} does" in ran.stderr
+    assert f"--{other} {daemon.address}" in ran.stderr
+
+
+@pytest.mark.parametrize("stops", [[""], [str(number) for number in range(17)]])
+def test_a_stop_that_would_be_refused_is_refused_at_once(cli, stops):
+    ran = cli("infer", "--prompt", "x", *(word for stop in stops for word in ("--stop", stop)))
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("Error: Invalid value for '--stop': ")
