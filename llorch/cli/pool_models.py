@@ -127,7 +127,14 @@ def download(
         print_json(done)
 
 
-@app.command()
+REGISTER_EXAMPLES = """\b
+Examples:
+    llorch pool models register my --path ./my.gguf
+    llorch pool models register qwen --repo Qwen/Qwen2.5-0.5B-Instruct-GGUF --file Q4_K_M
+"""
+
+
+@app.command(epilog=REGISTER_EXAMPLES)
 def register(
     model_id: Annotated[str, typer.Argument(metavar="ID", help="The id it will have.")],
     path: Annotated[
@@ -262,8 +269,10 @@ def remove(
     The model stays in the catalog. A file of your own is never deleted.
     """
     from llorch.store.models import remove as remove_model
+    from llorch.store.models import resolve
 
     if not yes:
+        resolve(model_id)  # nobody is asked about a model that does not exist
         _confirm(model_id)
     freed = remove_model(model_id)
     if json:

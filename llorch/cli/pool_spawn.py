@@ -33,6 +33,13 @@ SpawnBackend = Annotated[
 ]
 
 
+EXAMPLES = """\b
+Examples:
+    llorch pool worker spawn cpu --model smollm2-135m
+    llorch pool worker spawn auto -m ./my.gguf --name my --orchestrator localhost:8080
+"""
+
+
 def spawn(
     ctx: typer.Context,
     backend: SpawnBackend,
@@ -78,6 +85,7 @@ def spawn(
     """
     from llorch.cli.progress import spinner
     from llorch.daemon import spawn as spawning
+    from llorch.net.address import netloc
 
     served, path = _fetched(model, engine)
     options = {
@@ -100,6 +108,7 @@ def spawn(
     else:
         print(f"{record.id}  {spawning.url_of(record)}  pid {record.pid}")
         say(f"log: {record.log_path}")
+        say(f"try: llorch infer --worker {netloc(record.host, record.port)} --prompt Hello")
 
 
 def _fetched(model: str | None, engine: str) -> tuple[str, Path | None]:

@@ -13,7 +13,7 @@ from llorch.cli.options import (
     finite,
     option,
 )
-from llorch.cli.pool_spawn import spawn
+from llorch.cli.pool_spawn import EXAMPLES, spawn
 from llorch.cli.render import age, print_json, print_table, say
 from llorch.cli.worker_facts import listed_workers, worker_facts
 from llorch.errors import LlorchError
@@ -27,7 +27,13 @@ app = new_app()
 
 StopGrace = Annotated[
     float,
-    option("--grace", min=0, metavar="SECONDS", help="Then it is killed.", callback=finite),
+    option(
+        "--grace",
+        min=0,
+        metavar="SECONDS",
+        help="How long they may take before they are killed.",
+        callback=finite,
+    ),
 ]
 
 
@@ -36,7 +42,7 @@ def worker() -> None:
     """Background workers of this machine."""
 
 
-app.command()(spawn)
+app.command(epilog=EXAMPLES)(spawn)
 
 
 @app.command("list")

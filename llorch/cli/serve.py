@@ -34,7 +34,14 @@ def curl_line(url: str, path: str, model: str) -> str:
     return f"{head} -d {shlex.quote(body)} {url.rstrip('/')}{path}"
 
 
-@orchestrator.command()
+EXAMPLES = """\b
+Examples:
+    llorch serve-orchestrator
+    llorch serve-orchestrator --bind 127.0.0.1:9000 --worker localhost:8001
+"""
+
+
+@orchestrator.command(epilog=EXAMPLES)
 def serve_orchestrator(
     bind: Annotated[
         str, option("--bind", help="Where to listen.", metavar="HOST:PORT")

@@ -40,7 +40,7 @@ app = new_app()
 EXAMPLES = """\b
 Examples:
     llorch serve-worker --model smollm2-135m
-    llorch serve-worker --model ./my.gguf --name my --orchestrator localhost:8080
+    llorch serve-worker -m ./my.gguf --name my --orchestrator localhost:8080
     llorch serve-worker --engine echo --echo-tps 50    (needs no model)
 """
 

@@ -65,7 +65,7 @@ def _place(parameter: Any, context: Any) -> str:
         return ""
     source = getattr(context.get_parameter_source(parameter.name), "name", "")
     if source == "DEFAULT_MAP":
-        return f"{parameter.name} in {context.find_root().obj.path}"
+        return f"{parameter.name.replace('_', '-')} in {context.find_root().obj.path}"
     if source != "ENVIRONMENT":
         return ""
     named = parameter.envvar or []

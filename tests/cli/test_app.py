@@ -340,4 +340,4 @@ def test_a_wrong_variable_and_a_wrong_setting_are_blamed_by_name(cli, tmp_path):
     settings = tmp_path / "llorch.toml"
     settings.write_text('[infer]\nmax_tokens = "three"\n', encoding="utf-8")
     shown = cli("--config", str(settings), "infer", "-p", "x")
-    assert f"Invalid value for max_tokens in {settings}: 'three'" in shown.stderr
+    assert f"Invalid value for max-tokens in {settings}: 'three'" in shown.stderr

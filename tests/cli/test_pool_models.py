@@ -121,3 +121,9 @@ def test_an_unknown_model_is_told_with_near_names(cli, command):
     ran = cli("pool", "models", command, "smollm2-135")
     assert ran.returncode == 1
     assert "smollm2-135m" in ran.stderr
+
+
+def test_nobody_is_asked_to_confirm_a_model_that_does_not_exist(cli):
+    refused = cli("pool", "models", "remove", "nosuch")
+    assert refused.returncode == 1
+    assert "no model 'nosuch'" in refused.stderr
