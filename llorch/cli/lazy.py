@@ -19,7 +19,7 @@ from llorch import __version__
 from llorch.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
@@ -40,11 +40,15 @@ def load(name: str, lazy: Lazy) -> Any:
     """The real command behind a stand-in, with `--version` added to it and all below it."""
     command = get_command(getattr(importlib.import_module(lazy.module), lazy.attribute))
     command.name = name
-    _add_version(command)
+    _add_house_manners(command)
     return command
 
 
-def _add_version(command: Any) -> None:
+def _add_house_manners(command: Any) -> None:
+    """`--version`, and arguments written as people write them: `ID`, where typer has `{ID}`."""
+    for argument in command.params:
+        if argument.param_type_name == "argument" and argument.required:
+            argument.make_metavar = _plain_metavar(argument)
     command.params.append(
         TyperOption(
             param_decls=["--version"],
@@ -58,7 +62,12 @@ def _add_version(command: Any) -> None:
     )
     for child in getattr(command, "commands", {}).values():
         if not isinstance(child, StandIn):
-            _add_version(child)
+            _add_house_manners(child)
+
+
+def _plain_metavar(argument: Any) -> Callable[..., str]:
+    name = str(argument.metavar or argument.name.upper())
+    return lambda *_, **__: name
 
 
 def _show_version(_context: Any, _option: Any, wanted: bool) -> None:

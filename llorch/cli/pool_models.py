@@ -130,7 +130,7 @@ def download(
 REGISTER_EXAMPLES = """\b
 Examples:
     llorch pool models register my --path ./my.gguf
-    llorch pool models register qwen --repo Qwen/Qwen2.5-0.5B-Instruct-GGUF --file Q4_K_M
+    llorch pool models register my --repo org/name-GGUF --file Q4_K_M
 """
 
 

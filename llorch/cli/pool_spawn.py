@@ -36,7 +36,7 @@ SpawnBackend = Annotated[
 EXAMPLES = """\b
 Examples:
     llorch pool worker spawn cpu --model smollm2-135m
-    llorch pool worker spawn auto -m ./my.gguf --name my --orchestrator localhost:8080
+    llorch pool worker spawn auto -m ./my.gguf --orchestrator localhost:8080
 """
 
 

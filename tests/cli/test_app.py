@@ -341,3 +341,11 @@ def test_a_wrong_variable_and_a_wrong_setting_are_blamed_by_name(cli, tmp_path):
     settings.write_text('[infer]\nmax_tokens = "three"\n', encoding="utf-8")
     shown = cli("--config", str(settings), "infer", "-p", "x")
     assert f"Invalid value for max-tokens in {settings}: 'three'" in shown.stderr
+
+
+def test_help_fits_80_columns_and_shows_arguments_without_braces():
+    for name, command in _all_commands():
+        with command.make_context(name, [], resilient_parsing=True, terminal_width=80) as context:
+            shown = command.get_help(context)
+        assert max(map(len, shown.splitlines())) <= 80, name
+        assert "{" not in shown.splitlines()[0], name
