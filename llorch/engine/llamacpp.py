@@ -109,9 +109,12 @@ class LlamaCppEngine:
 
     async def _completion(self, request: GenerateRequest) -> StreamResponse:
         response = await self._send("POST", "/completion", _body(request))
-        if response.status != 200:
+        if response.status == 200:
+            return response
+        try:
             raise await _refused(response)
-        return response
+        except WorkerLost as error:
+            raise await self._explained() from error
 
     async def _events(
         self, response: StreamResponse, cutter: StopCutter
@@ -209,8 +212,10 @@ class LlamaCppEngine:
 
 async def _refused(response: StreamResponse) -> LlorchError:
     """The error that an answer other than 200 tells."""
-    text = await response.read()
-    await response.aclose()
+    try:
+        text = await response.read()
+    finally:
+        await response.aclose()
     try:
         error = json.loads(text)["error"]
     except (ValueError, KeyError, TypeError):

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from llorch.core.types import Message, PromptRead
 from llorch.engine import host_check, process
 from llorch.engine.engine_process import death_reason
 from llorch.engine.llamacpp import LlamaCppEngine
-from llorch.errors import EngineFailed, EngineUnavailable, InvalidRequest
+from llorch.errors import EngineFailed, EngineUnavailable, InvalidRequest, WorkerLost
 from tests.engine.http_transport import http_transport
 from tests.engine.subjects import ask, collect, tiny_choice
 from tests.engine.tiny_model import STORY, STORY_TOKENS
@@ -106,6 +107,37 @@ def test_a_chat_template_that_refuses_says_so_in_its_own_words(
         with pytest.raises(InvalidRequest, match="no aliens"):
             await engine.render_chat([Message("alien", "hi")])
         await engine.close()
+
+    asyncio.run(run())
+
+
+class BreaksInMidRefusal:
+    """An engine that dies while it says why it refuses."""
+
+    status = 500
+    closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield await self.read()
+
+    async def read(self) -> bytes:
+        raise WorkerLost("the connection broke")
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def test_an_engine_that_dies_in_mid_refusal_is_an_engine_that_failed() -> None:
+    async def run() -> None:
+        answer = BreaksInMidRefusal()
+
+        async def transport(*_: object, **__: object) -> BreaksInMidRefusal:
+            return answer
+
+        engine = LlamaCppEngine(Path("none.gguf"), tiny_choice(1), transport, ["none"])
+        with pytest.raises(EngineFailed):
+            await collect(engine, ask("hi"))
+        assert answer.closed
 
     asyncio.run(run())
 
