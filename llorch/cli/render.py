@@ -72,10 +72,13 @@ def table_lines(
 
 def _shrink(widths: list[int], width: int, end: int) -> None:
     """Take from the widest column but the first and those from `end` on, one at a time, until all
-    fits or nothing more can be taken."""
-    while sum(widths) + _GAP * (len(widths) - 1) > width and end > 1:
-        widest = max(range(1, end), key=lambda column: widths[column])
-        if widths[widest] <= _NARROWEST:
+    fits. Nothing is taken where even the narrowest columns would leave the table too wide."""
+    over = sum(widths) + _GAP * (len(widths) - 1) - width
+    if over > sum(max(0, w - _NARROWEST) for w in widths[1:end]) and end < len(widths):
+        return
+    for _ in range(over):
+        widest = max(range(1, end), key=lambda column: widths[column], default=0)
+        if widest == 0 or widths[widest] <= _NARROWEST:
             return
         widths[widest] -= 1
 

@@ -69,4 +69,5 @@ def test_an_address_or_a_path_at_the_end_is_never_cut():
     assert line.endswith(url)
     assert len(line) == 60
     path = "/" + "x" * 100
-    assert table_lines(("ID", "SIZE", "PATH"), [("a", "1 MB", path)], 60)[1].endswith(path)
+    rows = [("a", "98.4 MB", path)]
+    assert table_lines(("ID", "SIZE", "PATH"), rows, 60)[1] == f"a   98.4 MB  {path}"
