@@ -18,7 +18,9 @@ def require_loopback(host: str, insecure: bool) -> None:
 
     There is no check of API keys yet, so whoever reaches the port could use it.
     """
-    if insecure or host in {"localhost", "::1"} or host.startswith("127."):
+    from llorch.net.address import is_loopback_host
+
+    if insecure or is_loopback_host(host):
         return
     raise BindFailed(
         f"{host} can be reached by other machines, and this llorch asks nobody for a key",

@@ -9,6 +9,9 @@ import socket
 
 import pytest
 
+from llorch.cli.serve import require_loopback
+from llorch.errors import BindFailed
+
 WORKER = ("serve-worker", "--engine", "echo", "--bind", "127.0.0.1:0")
 ORCHESTRATOR = ("serve-orchestrator", "--bind", "127.0.0.1:0")
 
@@ -138,3 +141,12 @@ def test_a_log_in_a_file_has_dates(cli):
         daemon.terminate()
         daemon.communicate(timeout=60)
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ready url=http://127\.0\.0\.1:\d+$", line)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1.example.org", "127.example.org", "0.0.0.0", "::"])
+def test_a_name_that_begins_like_loopback_is_not_loopback(host):
+    with pytest.raises(BindFailed, match="can be reached by other machines"):
+        require_loopback(host, insecure=False)
+    require_loopback(host, insecure=True)
+    for loopback in ("localhost", "127.0.0.1", "127.1.2.3", "::1"):
+        require_loopback(loopback, insecure=False)
