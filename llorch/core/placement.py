@@ -23,11 +23,10 @@ def allowed(spec: TaskSpec, worker: Worker) -> bool:
 
 
 def pin_is_closed(spec: TaskSpec, fleet: Fleet) -> bool:
-    """True when the one worker that may have the task will be given nothing more."""
-    if spec.worker is None:
+    """True when the task is pinned and no worker that it is pinned to will be given more."""
+    if (spec.worker, spec.pool, spec.backend) == (None, None, None):
         return False
-    worker = fleet.workers.get(spec.worker)
-    return worker is None or worker.closed or worker.report.model != spec.model
+    return all(w.closed for w in fleet.serving(spec.model) if allowed(spec, w))
 
 
 def candidates(spec: TaskSpec, workers: Iterable[Worker]) -> list[Worker]:

@@ -236,7 +236,7 @@ class Scheduler:
         limits = self.limits
         if task.state is State.QUEUED:
             if pin_is_closed(task.spec, self.fleet):
-                error = PoolUnavailable(f"the pinned worker {task.spec.worker!r} takes no more")
+                error = PoolUnavailable("no worker that the task is pinned to takes more")
                 return self._fail(task, error, now)
             if now >= task.spec.deadline:
                 return self._end(task, StopReason.DEADLINE, now)

@@ -58,7 +58,7 @@ class FleetRoutes:
         request.exchange.respond_json({"worker_id": worker_id, "status": "draining"}, 202)
 
     async def remove(self, request: Request) -> None:
-        """DELETE /v2/workers/{id}: it said goodbye, or the operator removes it."""
+        """DELETE /v2/workers/{id}: its goodbye. One that lives is back with its next report."""
         worker_id = self._known(request)
         self._shell.tell(on.WorkerLeft(worker_id))
         request.exchange.respond_json({"worker_id": worker_id, "status": "removed"})

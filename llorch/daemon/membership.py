@@ -18,6 +18,7 @@ from llorch.net.control import AsyncControl
 from llorch.wire.reports import report_fields
 
 HEARTBEAT_SECONDS = 5.0
+SOONEST_SECONDS = 0.1  # whatever an orchestrator asks for
 GOODBYE_SECONDS = 2.0
 
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -57,7 +58,9 @@ class Membership:
             return HEARTBEAT_SECONDS
         self._note(True, "")
         seconds = answer.get("heartbeat_seconds")
-        return float(seconds) if isinstance(seconds, (int, float)) else HEARTBEAT_SECONDS
+        if isinstance(seconds, (int, float)) and seconds >= SOONEST_SECONDS:
+            return float(seconds)
+        return HEARTBEAT_SECONDS
 
     def _note(self, registered: bool, reason: str) -> None:
         """Tell of a change once, not of every heartbeat."""

@@ -55,7 +55,7 @@ class OpenAIRoutes:
             idempotency_key=None,
         )
         leaving = request.exchange.over
-        leaving.add_done_callback(lambda _: self._shell.tell(on.ClientLeft(record.task_id)))
+        leaving.add_done_callback(lambda _: self._left(record))
         either: list[asyncio.Future[Any]] = [record.opened, leaving]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not record.opened.done():
@@ -78,7 +78,11 @@ class OpenAIRoutes:
         if record.refusal is not None:
             raise record.refusal
         request.exchange.respond(200, bytes(record.whole), [JSON, *headers])
-        record.release()
+
+    def _left(self, record: TaskRecord) -> None:
+        """The client has its answer, or does not wait for it any more."""
+        self._shell.tell(on.ClientLeft(record.task_id))
+        record.abandon()
 
     async def models(self, request: Request) -> None:
         """GET /v1/models: what the live workers serve."""

@@ -15,8 +15,8 @@ from llorch.core.types import TaskRequest
 from llorch.errors import ContextLengthExceeded, LlorchError
 from llorch.net.client import ask
 from llorch.wire import sse
+from llorch.wire.tasks import SPECIAL_TOKENS
 
-SPECIAL_TOKENS = 16  # what a tokenizer may add around a plain prompt
 TEMPLATE_TOKENS = 64  # what a chat template may add for each message
 
 

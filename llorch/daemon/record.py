@@ -53,6 +53,7 @@ class TaskRecord:
     )
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     _queued_frames: int = 0
+    _abandoned: bool = False
 
     @property
     def is_task(self) -> bool:
@@ -111,9 +112,14 @@ class TaskRecord:
         self.values = {}
         self.request = replace(self.request, prompt=None, messages=())
         self.settled.set()
+        self._release()
 
-    def release(self) -> None:
-        """Nobody can ask for the answer again: an OpenAI stream cannot be resumed."""
-        if self.settled.is_set() and not self.is_task:
+    def abandon(self) -> None:
+        """The one client that could read the answer is gone: an OpenAI answer is not resumed."""
+        self._abandoned = True
+        self._release()
+
+    def _release(self) -> None:
+        if self._abandoned and self.settled.is_set():
             self.log.data.clear()
             self.whole.clear()

@@ -18,9 +18,7 @@ from llorch.net.exchange import JSON, Exchange
 from llorch.net.metrics import WorkerMetrics
 from llorch.wire import sse
 from llorch.wire.answers import Renderer, Start
-from llorch.wire.tasks import SEEDS, Attempt
-
-SPECIAL_TOKENS = 16  # more than any tokenizer adds around a plain prompt
+from llorch.wire.tasks import SEEDS, SPECIAL_TOKENS, Attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,6 @@ class Shell:
             record.log.leave(reader)
             if not record.log.readers:
                 self.tell(on.ClientLeft(record.task_id))
-                record.release()
 
         exchange.over.add_done_callback(gone)
         return reader

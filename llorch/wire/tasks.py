@@ -10,6 +10,7 @@ from llorch.core.types import Message, Priority, Sampling, TaskRequest
 from llorch.wire.fields import Fields
 
 MAX_TOKENS = 1_000_000
+SPECIAL_TOKENS = 16  # more than any tokenizer adds around a plain prompt
 DEFAULT_DEADLINE_MS = 300_000
 MAX_DEADLINE_MS = 1_800_000
 MAX_STOPS = 16

@@ -155,7 +155,7 @@ def test_a_pin_that_cannot_be_met_any_more_fails_and_never_falls_back(fate):
     effects = d.tick()
     error = error_of(effects)
     assert isinstance(error, PoolUnavailable)
-    assert error.message == "the pinned worker 'w1' takes no more"
+    assert error.message == "no worker that the task is pinned to takes more"
     assert [s.task_id for s in only(effects, do.Settle)] == ["p"]
     assert d.state("p") is State.FAILED
 
