@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from llorch.core import events as on
 from llorch.core.limits import Limits
 from llorch.daemon.adoption import adopt
+from llorch.daemon.fleet_log import FleetLog
 from llorch.daemon.fleet_routes import FleetRoutes
 from llorch.daemon.openai_routes import OpenAIRoutes
 from llorch.daemon.process import OnEvent, allow_many_files, end_tasks, stop_on_signals
@@ -42,7 +43,8 @@ class OrchestratorSettings:
 
 def run_orchestrator(settings: OrchestratorSettings, on_event: OnEvent) -> int:
     """Serve until a signal; returns the exit code. Raises BindFailed. on_event: told `ready`,
-    `adopted`, `unreachable`, `draining`, each with its facts."""
+    `adopted`, `unreachable`, `worker` (it came, changed or went), `failed` (a task) and `draining`,
+    each with its facts."""
 
     allow_many_files()
 
@@ -60,11 +62,15 @@ async def orchestrate(
     asked_to_stop: asyncio.Event,
 ) -> int:
     """Bind, serve, and leave when asked to."""
-    shell = Shell(limits)
+    shell = Shell(limits, on_event)
+    fleet_log = FleetLog(shell.scheduler.fleet, on_event)
     server = HttpServer(orchestrator_router(shell))
     await server.bind(settings.bind_host, settings.bind_port)
     on_event("ready", {"url": server.url})
-    background = [asyncio.ensure_future(_tick(shell)), asyncio.ensure_future(_ping(shell))]
+    background = [
+        asyncio.ensure_future(_tick(shell, fleet_log)),
+        asyncio.ensure_future(_ping(shell)),
+    ]
     background += [
         asyncio.ensure_future(adopt(url, shell.take_report, on_event)) for url in settings.workers
     ]
@@ -91,10 +97,11 @@ def orchestrator_router(shell: Shell) -> Router:
     return router
 
 
-async def _tick(shell: Shell) -> None:
+async def _tick(shell: Shell, fleet_log: FleetLog) -> None:
     while True:
         await asyncio.sleep(TICK_SECONDS)
         shell.tell(on.Ticked())
+        fleet_log.look()
 
 
 async def _ping(shell: Shell) -> None:

@@ -23,6 +23,7 @@ from llorch.core.scheduler import Scheduler
 from llorch.core.task import TaskSpec
 from llorch.core.types import TaskRequest
 from llorch.daemon.attempt import AttemptRun, ask_to_cancel
+from llorch.daemon.process import OnEvent
 from llorch.daemon.record import EXECUTE, TaskRecord, fingerprint
 from llorch.errors import Conflict, IdempotencyConflict, TaskNotFound
 from llorch.net.exchange import Exchange
@@ -38,8 +39,9 @@ STREAM_LEAVE_GRACE_SECONDS = 10.0
 class Shell:
     """Owns the scheduler and everything around it. `left` is set when a shutdown is complete."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, on_event: OnEvent) -> None:
         self._loop = asyncio.get_running_loop()
+        self._on_event = on_event
         self.scheduler = Scheduler(limits)
         self.metrics = OrchestratorMetrics(self.scheduler)
         self.records: dict[str, TaskRecord] = {}
@@ -57,7 +59,7 @@ class Shell:
             do.Abort: self._abort,
             do.Sever: self._sever,
             do.ConcludeEnd: lambda e: self.records[e.task_id].conclude_end(e.stop_reason),
-            do.ConcludeError: lambda e: self.records[e.task_id].conclude_error(e.error),
+            do.ConcludeError: self._conclude_error,
             do.Settle: self._settle,
             do.Forget: self._forget,
             do.Leave: lambda _: self.left.set(),
@@ -223,6 +225,11 @@ class Shell:
         run = self._attempts.get((effect.task_id, effect.attempt))
         if run is not None:
             run.sever(effect.reason)
+
+    def _conclude_error(self, effect: do.ConcludeError) -> None:
+        facts = {"task": effect.task_id, "code": effect.error.code, "reason": effect.error.message}
+        self._on_event("failed", facts)
+        self.records[effect.task_id].conclude_error(effect.error)
 
     def _settle(self, effect: do.Settle) -> None:
         record = self.records[effect.task_id]

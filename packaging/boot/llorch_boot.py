@@ -28,11 +28,20 @@ PYZ: str | None = None
 EXIT_UNUSABLE = 78
 """EX_CONFIG of sysexits.h: this host, or its cache, cannot run this file."""
 
+EXIT_INTERRUPTED = 130
+
 PRUNE = "--prune-cache"
 
 
 def run(pyz: str) -> None:
     """Run the command in `sys.argv` from the file `pyz`, and end the process with its exit code."""
+    try:
+        _run(pyz)
+    except KeyboardInterrupt:  # while unpacking or importing: the app has its own answer to it
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _run(pyz: str) -> None:
     global PYZ
     PYZ = sys.argv[0] = pyz
     if sys.argv[1:2] == [PRUNE]:

@@ -61,6 +61,22 @@ async def show(orchestrator: Living, task_id: str) -> Any:
     return (await call("GET", f"{orchestrator.url}/v2/tasks/{task_id}")).json()
 
 
+def test_the_operator_reads_of_workers_that_come_and_die_and_of_the_task_that_failed(tmp_path):
+    async def main():
+        async with a_slow_process(tmp_path) as (orchestrator, worker):
+            await until(lambda: orchestrator.said("worker"), "no line of the worker")
+            stream = await streamed(orchestrator, **FOREVER)
+            await stream.sees("token", 1)
+            worker.signal(signal.SIGKILL)
+            await stream.rest()
+            await until(lambda: len(orchestrator.said("worker")) > 1, "no line of its death")
+            assert [w["status"] for w in orchestrator.said("worker")][:2] == ["ready", "failed"]
+            (failed,) = orchestrator.said("failed")
+            assert failed["code"] == "WORKER_LOST"
+
+    run(main())
+
+
 def test_a_worker_that_is_killed_in_mid_stream_ends_the_stream_with_one_error(tmp_path):
     async def main() -> None:
         async with a_slow_process(tmp_path) as (orchestrator, worker):

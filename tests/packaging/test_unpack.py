@@ -147,6 +147,17 @@ def test_kill_in_mid_unpacking_leaves_nothing_that_runs_and_the_next_start_clean
     assert len(list((cache / "pyz" / release / "tinydep").glob("m*.py"))) == 3000
 
 
+def test_ctrl_c_in_mid_unpacking_is_quiet(tmp_path):
+    pyz, cache = tiny_pyz(tmp_path, [tiny_wheel(files=3000)]), tmp_path / "cache"
+    with start(pyz, cache, "--version") as process:
+        while process.poll() is None and not any(".tmp-" in r for r in releases(cache)):
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert "Traceback" not in err
+    assert (process.returncode, out) in [(130, ""), (0, "llorch 0.1.0\n")]
+
+
 def assert_refused_as_damaged(pyz: Path, cache: Path) -> None:
     done = run(pyz, "--version", cache=cache)
     assert done.returncode == 78
