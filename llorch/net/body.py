@@ -69,6 +69,8 @@ class Chunked:
     """Chunks of the form SIZE CRLF DATA CRLF, the last of size 0; extensions and trailers are
     passed over."""
 
+    __slots__ = ("_left", "_raw", "done")
+
     def __init__(self) -> None:
         self.done = False
         self._raw = b""

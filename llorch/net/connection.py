@@ -7,6 +7,7 @@ body, whose bytes go to a sink in the socket's own callback, so a token costs no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -166,34 +167,43 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def _hot_reader(self, fd: int) -> Callable[[bool], None]:
-        """The handler of the readable socket. Its names are local: it runs for every token."""
-        read, read_body = os.read, self._read_body
+        """The handler of the readable socket. Its names are local and its calls few: it runs for
+        every token. `_read_body` is the same for sockets that asyncio reads."""
+        assert self._decoder is not None
+        read, decoder, feed, take = os.read, self._decoder, self._decoder.feed, self._take
 
         def readable(closed: bool) -> None:
-            more = True
-            while more and self._hot is not None:
-                broken = None
-                try:
+            try:
+                while self._hot is not None:
                     data = read(fd, HOT_READ_BYTES)
-                except BlockingIOError:
-                    return
-                except OSError as error:
-                    data, broken = b"", error
-                try:
-                    if data:
-                        read_body(data)
-                    else:
-                        self._hot_end(broken)
-                except Exception:
-                    log.exception("internal error while relaying")
-                    self._fail("internal error; the log has the details")
-                more = closed or len(data) == HOT_READ_BYTES
+                    if body := feed(data):
+                        take(body)
+                    if not data or decoder.done:
+                        self._hot_end()
+                    elif not closed and len(data) < HOT_READ_BYTES:
+                        return
+            except BlockingIOError:
+                return
+            except Exception as error:
+                self._hot_broken(error)
 
         return readable
 
-    def _hot_end(self, error: OSError | None) -> None:
-        self.connection_lost(error)
+    def _hot_end(self) -> None:
+        assert self._decoder is not None
+        self._end(self._decoder.done or self._decoder.close())
         self.close()
+
+    def _hot_broken(self, error: Exception) -> None:
+        """Nothing may be raised into the loop's waiting: it would end the daemon."""
+        try:
+            if not isinstance(error, (OSError, BadBody)):
+                raise error
+            self._fail(str(error))
+        except Exception:
+            log.exception("internal error while relaying")
+            with contextlib.suppress(Exception):  # it failed once and was logged
+                self._fail("internal error; the log has the details")
 
     def close(self) -> None:
         """Close at once; a body that was still arriving counts as broken off."""

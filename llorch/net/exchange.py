@@ -114,6 +114,8 @@ class StreamOut:
     client that stays too slow is cut off by the server.
     """
 
+    __slots__ = ("_outlet", "on_ready", "ready", "write")
+
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
         self.write: Callable[[bytes], None] = _drop

@@ -24,6 +24,8 @@ PIECE_BYTES = 64 * 1024  # how much a reader that is behind gets at once
 class FrameLog:
     """The frames of one task, and whoever reads them. `closed`: nothing will be added."""
 
+    __slots__ = ("_length_at_ping", "_readers", "_tail", "closed", "data")
+
     def __init__(self) -> None:
         self.data = bytearray()
         self.closed = False
@@ -39,8 +41,11 @@ class FrameLog:
             return
         start = len(self.data)
         self.data += data
-        for reader in self._readers:
-            reader.follow(start, data)
+        for reader in self._readers:  # in place, without a call: this runs for every token
+            out = reader.out
+            if out.ready and reader.offset == start:
+                reader.offset = start + len(data)
+                out.write(data)
 
     def _whole_frames(self, data: bytes) -> bytes:
         """Keep back what comes after the last frame boundary."""
@@ -93,37 +98,33 @@ class FrameLog:
 
 
 class Reader:
-    """A client's place in a log."""
+    """A client's place in a log: `offset` bytes of it went to `out`. New frames are passed on by
+    the log itself while the reader is up to date and its client takes them."""
+
+    __slots__ = ("_log", "_on_end", "offset", "out")
 
     def __init__(
         self, log: FrameLog, out: StreamOut, offset: int, on_end: Callable[[], None]
     ) -> None:
         self._log = log
-        self._out = out
-        self._offset = offset
+        self.out = out
+        self.offset = offset
         self._on_end = on_end
         out.on_ready = self.drain
 
-    def follow(self, start: int, frames: bytes) -> None:
-        """New frames begin at `start`: pass them on if this reader is up to date and can."""
-        out = self._out
-        if out.ready and self._offset == start:
-            self._offset = start + len(frames)
-            out.write(frames)
-
     def ping(self) -> None:
         """Send a comment where it stands between two frames."""
-        if self._out.ready and self._offset == len(self._log.data):
-            self._out.write(sse.KEEP_ALIVE)
+        if self.out.ready and self.offset == len(self._log.data):
+            self.out.write(sse.KEEP_ALIVE)
 
     def drain(self) -> None:
         """Send what this reader is behind, as long as its client takes it."""
-        log, out = self._log, self._out
-        while out.ready and self._offset < len(log.data):
-            piece = bytes(log.data[self._offset : self._offset + PIECE_BYTES])
-            self._offset += len(piece)
+        log, out = self._log, self.out
+        while out.ready and self.offset < len(log.data):
+            piece = bytes(log.data[self.offset : self.offset + PIECE_BYTES])
+            self.offset += len(piece)
             out.write(piece)
-        if log.closed and self._offset >= len(log.data):
+        if log.closed and self.offset >= len(log.data):
             log.leave(self)
             out.on_ready = None
             self._on_end()
