@@ -21,7 +21,13 @@ from typer.main import get_command
 
 from llorch import __version__
 from llorch.cli.lazy import Lazy, new_app
-from llorch.cli.report import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, show_error, show_unexpected
+from llorch.cli.report import (
+    EXIT_INTERRUPTED,
+    EXIT_PIPE_CLOSED,
+    show_error,
+    show_unexpected,
+    silence_stdout,
+)
 from llorch.errors import LlorchError, NoSpace, StoreFailed, UsageError
 
 COMMANDS = {
@@ -108,12 +114,12 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):  # Abort: Ctrl-C at a question
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _silence_stdout()
+        silence_stdout()
         return EXIT_PIPE_CLOSED
     except LlorchError as error:
         return show_error(error)
     except OSError as error:
-        _silence_stdout()
+        silence_stdout()
         return show_error(_system_error(error))
     except Exception as error:
         return show_unexpected(error)
@@ -159,12 +165,3 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
             stream.flush()
-
-
-def _silence_stdout() -> None:
-    """Let Python's own flush at exit go nowhere: its reader is gone and has been reported."""
-    if sys.stdout is None:
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

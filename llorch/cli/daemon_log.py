@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from llorch.cli.report import silence_stdout
 from llorch.cli.style import BOLD, GREEN, is_terminal, styled
 from llorch.errors import LlorchError
 
@@ -36,7 +37,7 @@ def json_line(event: str, facts: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps({"event": event, **facts}, default=str) + "\n")
         sys.stdout.flush()
     except OSError:
-        return
+        silence_stdout()
 
 
 def event_sink(as_json: bool, try_line: Callable[[dict[str, Any]], str]) -> Any:

@@ -49,3 +49,12 @@ def _write(message: str, hint: str, faults: list[str]) -> None:
         sys.stderr.flush()
     except (OSError, AttributeError, ValueError):
         return  # nobody reads stderr; the exit code still tells
+
+
+def silence_stdout() -> None:
+    """Let Python's own flush at exit go nowhere: its reader is gone and has been reported."""
+    if sys.stdout is None:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

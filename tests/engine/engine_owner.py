@@ -8,6 +8,7 @@ stdin: "answer" gives a text, "endless" starts an answer without end
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -42,6 +43,7 @@ async def main(model: str, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    # A handler, not SIG_IGN: that would be inherited, and prove nothing.
-    signal.signal(signal.SIGINT, lambda *_: say("interrupted"))
+    # A handler, not SIG_IGN: that would be inherited, and prove nothing. It writes past the stream,
+    # which it may have interrupted in the middle of a write.
+    signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\n"))
     asyncio.run(main(sys.argv[1], sys.argv[2:]))
