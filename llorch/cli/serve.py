@@ -76,7 +76,6 @@ def serve_orchestrator(
             workers=tuple(normalise_url(address) for address in worker or []),
             queue_capacity=queue_capacity,
             grace_seconds=grace,
-            insecure=insecure,
         )
         return run_orchestrator(settings, event_sink(json, _try_line))
 

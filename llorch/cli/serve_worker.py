@@ -132,7 +132,6 @@ def serve_worker(
             orchestrator=None if exit_with_parent else _url(orchestrator),
             advertise=_url(advertise),
             grace_seconds=grace,
-            insecure=insecure,
             echo=_echo_options(engine, echo_tps, echo_load_seconds),
             exit_with_parent=exit_with_parent,
         )

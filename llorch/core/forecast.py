@@ -15,6 +15,11 @@ ALPHA = 0.2
 PRIOR_SECONDS = 5.0
 
 
+def moving_average(mean: float | None, newest: float) -> float:
+    """The mean with the newest value taken in; the first value is the mean."""
+    return newest if mean is None else mean + ALPHA * (newest - mean)
+
+
 class Forecast:
     """Mean service seconds per model."""
 
@@ -23,8 +28,7 @@ class Forecast:
 
     def observe(self, model: str, seconds: float) -> None:
         """Take in how long an attempt of the model ran."""
-        mean = self._mean.get(model, seconds)
-        self._mean[model] = mean + ALPHA * (seconds - mean)
+        self._mean[model] = moving_average(self._mean.get(model), seconds)
 
     def service_seconds(self, model: str) -> float:
         """Expected duration of one attempt of the model."""

@@ -38,7 +38,6 @@ class OrchestratorSettings:
     workers: tuple[str, ...] = ()
     queue_capacity: int = 100
     grace_seconds: float = 30.0
-    insecure: bool = False
 
 
 def run_orchestrator(settings: OrchestratorSettings, on_event: OnEvent) -> int:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llorch.core.forecast import ALPHA, PRIOR_SECONDS
+from llorch.core.forecast import PRIOR_SECONDS, moving_average
 from llorch.core.slots import SlotLine
 from llorch.core.types import Finished, GenerateRequest, StopReason, TaskRequest
 from llorch.daemon.run import Run
@@ -142,7 +142,11 @@ class Runs:
 
     async def _stream(self, run: Run, exchange: Exchange) -> None:
         out = exchange.stream(200, sse.HEADERS)
-        run.write = out.write
+
+        def write(data: bytes) -> None:
+            out.write(data)  # looked up each time: it changes when the client leaves
+
+        run.write = write
         self._announce_places()
         try:
             self._count(await run.serve(self.engine))
@@ -168,11 +172,10 @@ class Runs:
     def _count(self, finished: Finished) -> None:
         self.metrics.finished(finished)
         seconds = (finished.prefill_ms + finished.decode_ms) / 1000
-        self._service_seconds += ALPHA * (seconds - self._service_seconds)
+        self._service_seconds = moving_average(self._service_seconds, seconds)
         if finished.tokens_out > 1 and finished.decode_ms > 0:
             speed = 1000 * finished.tokens_out / finished.decode_ms
-            old = self.tokens_per_second
-            self.tokens_per_second = speed if old is None else old + ALPHA * (speed - old)
+            self.tokens_per_second = moving_average(self.tokens_per_second, speed)
 
     # -- the line -------------------------------------------------------------------------------
 

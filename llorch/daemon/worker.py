@@ -67,7 +67,6 @@ class WorkerSettings:
     advertise: str | None = None
     grace_seconds: float = 30.0
     line_bound: int = 64
-    insecure: bool = False
     echo: EchoOptions = field(default_factory=EchoOptions)
     exit_with_parent: bool = False
 

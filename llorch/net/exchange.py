@@ -32,9 +32,6 @@ class Outlet(Protocol):
     def finish(self) -> None:
         """The answer is complete."""
 
-    def abort(self) -> None:
-        """Close at once."""
-
 
 @dataclass(slots=True)
 class Request:
@@ -132,11 +129,6 @@ class StreamOut:
     def lost(self) -> None:
         """The client has left."""
         self.write = _drop
-
-    def abort(self) -> None:
-        """Close the connection, so that the client can tell that the body is not complete."""
-        if self._outlet.stream is self:
-            self._outlet.abort()
 
 
 def _drop(_data: bytes) -> None:
